@@ -1,0 +1,143 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * restore.h - from an image to running processes.
+ *
+ * The conductor (the calling process; single-threaded but for page workers) builds
+ * each process from outside: an empty child is seized, its memory cleared but for
+ * one page with a system call instruction, and everything it needs is made by calls that the
+ * conductor runs in it (base/tracee.h). Children are forked by their real parents with
+ * clone3(set_tid), threads by their processes. Descriptors are opened by the conductor as the
+ * job's owner and fetched by the process with pidfd_getfd. At the end each thread gets its saved
+ * registers and is let go. Until then PTRACE_O_EXITKILL holds: killed at any moment, the conductor
+ * leaves no half job.
+ *
+ * Stages: open and check -> prepare (families) -> tree with memory -> tasks (families) ->
+ * threads -> late (families) -> release. Nothing is created before all checks passed.
+ */
+#ifndef CPX_RESTORE_H
+#define CPX_RESTORE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "../chpox/base/err.h"
+#include "../chpox/base/tracee.h"
+#include "../store/image.h"
+#include "../store/state.h"
+
+/* --- what commands, keeper and tests call --------------------------------------------- */
+
+struct cpx_restore_opts {
+	struct cpx_store *store;
+	struct cpx_gen_id id;
+	uint32_t owner_uid, owner_gid; /* recorded credentials are clamped to these unless trusted */
+	bool trusted;  /* root's own image: credentials as recorded */
+	bool force;    /* `verify` mismatches are warned about, not refused */
+	bool stopped;  /* leave the tree SIGSTOPped */
+	unsigned workers;
+	/*
+	 * Make the root process: a child of whoever shall be its parent, with PID @ns_pid in the
+	 * job's namespace, that runs cpx_restore_child(). Return: its PID in the caller's namespace
+	 * or CPX_E_EXIST where that PID is taken. NULL: a child of the caller, in its namespace.
+	 */
+	pid_t (*spawn)(void *ctx, pid_t ns_pid, struct cpx_err *err);
+	void *spawn_ctx;
+	int stdio[3]; /* replace the job's outside terminal or pipes by these; -1: as recorded */
+	void (*progress)(void *ctx, uint64_t done, uint64_t total);
+	void *progress_ctx;
+};
+
+struct cpx_restore_result {
+	pid_t root; /* in the caller's namespace */
+	uint32_t tasks, threads;
+	uint64_t bytes_memory;
+	int64_t total_ns;
+};
+
+int cpx_restore_run(const struct cpx_restore_opts *opts, struct cpx_restore_result *res,
+		    struct cpx_err *err);
+
+/* What an empty child does until it is taken over; dies with its parent. Never returns. */
+void cpx_restore_child(void) __attribute__((noreturn));
+
+/* --- what families see ---------------------------------------------------------------- */
+
+struct cpx_rst_thread {
+	struct cpx_tracee t;
+	const struct cpx_rec_thread *rec;
+};
+
+struct cpx_rst_task {
+	pid_t pid; /* host; 0: not made yet */
+	const struct cpx_rec_task *rec;
+	struct cpx_rst_task *parent; /* in the tree; NULL: the root */
+	struct cpx_rst_thread *threads; /* [0] is the leader; others exist from the threads stage on */
+	size_t nthreads;
+	struct cpx_home home;
+	int mem_fd;
+	/* first task sharing mm, files, fs, sighand (itself if none before it) */
+	struct cpx_rst_task *mm_of, *files_of, *fs_of, *sighand_of;
+	int self_pidfd; /* number, in the task, of a pidfd of the conductor; -1 after it is closed */
+};
+
+struct cpx_rst {
+	const struct cpx_restore_opts *opts;
+	struct cpx_image *img;
+	const struct cpx_state *st;
+	struct cpx_rst_task *tasks; /* parents before children */
+	size_t ntasks;
+	uint64_t home_page; /* address of the bare home, free in every address space of the job */
+	size_t home_size;
+	void *family[16];
+};
+
+struct cpx_rst_family {
+	const char *name;
+	/* before anything is created: check, open shared objects */
+	int (*prepare)(struct cpx_rst *r, void **priv, struct cpx_err *err);
+	/* for each live task once its memory is in place, before its threads exist; leader stopped */
+	int (*task)(struct cpx_rst *r, void *priv, struct cpx_rst_task *t, struct cpx_err *err);
+	/* all tasks and threads exist; once a task */
+	int (*late)(struct cpx_rst *r, void *priv, struct cpx_rst_task *t, struct cpx_err *err);
+	/* once a thread, all exist; the leader last */
+	int (*thread)(struct cpx_rst *r, void *priv, struct cpx_rst_task *t, struct cpx_rst_thread *th,
+		      struct cpx_err *err);
+	void (*end)(struct cpx_rst *r, void *priv);
+};
+
+extern const struct cpx_rst_family cpx_rst_core;  /* rst_task.c */
+extern const struct cpx_rst_family cpx_rst_sig;	  /* rst_sig.c */
+extern const struct cpx_rst_family cpx_rst_mem;	  /* rst_mem.c */
+extern const struct cpx_rst_family cpx_rst_files; /* rst_file.c */
+extern const struct cpx_rst_family cpx_rst_ipc;	  /* rst_ipc.c */
+
+/* Memory (rst_mem.c), called by the tree stage right after a process was made (its address space is its
+ * parent's or the empty child's): map and fill it. */
+int cpx_rst_mem_fill(struct cpx_rst *r, struct cpx_rst_task *t, struct cpx_err *err);
+
+/*
+ * Open a file record's file as the owner with @flags (O_*; O_PATH for exe and cwd): the node's file, or the
+ * stored code object or saved content. Return: descriptor in the conductor.
+ */
+int cpx_rst_open_file(struct cpx_rst *r, uint32_t file_id, int flags, struct cpx_err *err);
+/* A descriptor of a shm record's object in the conductor (borrowed; made and filled once). */
+int cpx_rst_shm_fd(struct cpx_rst *r, uint32_t shm_id, struct cpx_err *err);
+
+/*
+ * Put the conductor's descriptor @fd into task @t. @want: the number it gets there, or -1 for
+ * any. Return: the number in the task.
+ */
+int cpx_rst_give_fd(struct cpx_rst *r, struct cpx_rst_task *t, int fd, int want, bool cloexec,
+		    struct cpx_err *err);
+/* Give the task a descriptor of the ofd with this id (files family; opens it on first use). */
+int cpx_rst_ofd_fd(struct cpx_rst *r, uint32_t ofd_id, struct cpx_err *err);
+
+/*
+ * Openers of one kind of ofd: return a conductor's descriptor of a fresh open file description.
+ * In the table of rst_file.c by enum cpx_ofd_kind; those of kinds other than CPX_OFD_FILE and
+ * CPX_OFD_SHM are in rst_ipc.c.
+ */
+int cpx_rst_open_ipc(struct cpx_rst *r, const struct cpx_rec_ofd *ofd, struct cpx_err *err);
+
+#endif

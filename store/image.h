@@ -1,0 +1,197 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * image.h - writing and reading one generation: records and page contents.
+ *
+ * A writer is fed ranges of page content (space, offset, length), each with a function
+ * that reads the bytes; its workers (one a core) do read -> zero test -> codec ->
+ * checksum -> aligned chunk -> asynchronous write. commit makes the generation
+ * durable: packs first, manifest last. A writer that was not committed leaves nothing
+ * after cpx_image_abort(). A reader checks everything it hands out.
+ *
+ * Page contents live in numbered spaces (rec_mm.h). Offsets and lengths of ranges are
+ * multiples of CPX_PAGE. What was never put, or is all zero, reads as zeros.
+ */
+#ifndef CPX_STORE_IMAGE_H
+#define CPX_STORE_IMAGE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define CPX_PAGE 4096u
+
+struct cpx_buf;
+struct cpx_err;
+struct cpx_image;
+struct cpx_image_writer;
+struct cpx_state;
+struct cpx_store;
+
+enum cpx_codec { CPX_CODEC_NONE = 0, CPX_CODEC_LZ4 = 1, CPX_CODEC_ZLIB = 2 };
+
+#define CPX_JOB_NAME_MAX 64 /* with NUL; [A-Za-z0-9._-], not starting with . or - */
+
+/* A generation's name; never used twice. Order: (epoch, seq). */
+struct cpx_gen_id {
+	char job[CPX_JOB_NAME_MAX];
+	uint64_t epoch;
+	uint64_t seq;
+	char nonce[17]; /* 16 hex digits, random */
+};
+
+/* --- stores ------------------------------------------------------------------------- */
+
+struct cpx_store_opts {
+	bool create; /* make the directory if it is not there */
+	/*
+	 * Objects are created and read as this user (fsuid, groups, no capabilities);
+	 * (uid_t)-1: as the caller is.
+	 */
+	uint32_t uid, gid;
+};
+
+/* @url: file:///dir or a plain path. Return: 0, CPX_E_UNSUPPORTED for another scheme, … */
+int cpx_store_open(const char *url, const struct cpx_store_opts *opts, struct cpx_store **out,
+		   struct cpx_err *err);
+void cpx_store_close(struct cpx_store *s);
+
+struct cpx_gen_entry {
+	struct cpx_gen_id id;
+	uint64_t bytes_stored; /* manifest and the packs this generation wrote */
+	uint64_t bytes_memory;
+	int64_t realtime_ns;
+	bool whole; /* its manifest verifies */
+};
+
+/*
+ * cpx_store_list() - the generations of @job (NULL or "": all jobs), newest first.
+ * Return: their number; *@out is malloc'ed, the caller frees it.
+ */
+int cpx_store_list(struct cpx_store *s, const char *job, struct cpx_gen_entry **out,
+		   struct cpx_err *err);
+
+/* Remove one generation and what only it needs; the caller is the fenced owner (DESIGN §4). */
+int cpx_store_remove(struct cpx_store *s, const struct cpx_gen_id *id, struct cpx_err *err);
+
+/* Remove packs and temporary files of @job that no manifest refers to and that are older
+ * than (epoch, seq) of @below. Return: number removed. */
+int cpx_store_clean(struct cpx_store *s, const struct cpx_gen_id *below, struct cpx_err *err);
+
+/* --- writing ------------------------------------------------------------------------ */
+
+struct cpx_image_opts {
+	enum cpx_codec codec;
+	int level;	  /* codec's own; 0 default */
+	unsigned workers; /* 0: one a core */
+	const struct cpx_gen_id *base; /* unchanged ranges are inherited from it; NULL: full */
+};
+
+struct cpx_image_stats {
+	uint64_t bytes_memory; /* put, without inherited */
+	uint64_t bytes_zero;
+	uint64_t bytes_stored; /* packs and manifest as written now */
+	uint64_t pages_inherited;
+};
+
+/*
+ * A function that reads @len bytes at @off of its space into @buf; called from worker
+ * threads, several at once. A hole or vanished range is an error.
+ */
+typedef int (*cpx_page_reader)(void *ctx, uint64_t off, void *buf, size_t len,
+			       struct cpx_err *err);
+
+int cpx_image_create(struct cpx_store *store, const struct cpx_gen_id *id,
+		     const struct cpx_image_opts *opts, struct cpx_image_writer **out,
+		     struct cpx_err *err);
+
+/*
+ * cpx_image_put() - queue [@off, @off + @len) of @space. Blocks only while the queue is full.
+ * @reader and @ctx must stay valid until cpx_image_drain() returned.
+ * A range put twice: the later one counts.
+ */
+int cpx_image_put(struct cpx_image_writer *w, uint32_t space, uint64_t off, uint64_t len,
+		  cpx_page_reader reader, void *ctx, struct cpx_err *err);
+
+/* Keep what the base generation has in [@off, @off + @len) of @space (no base: an error). */
+int cpx_image_inherit(struct cpx_image_writer *w, uint32_t space, uint64_t off, uint64_t len,
+		      struct cpx_err *err);
+
+/* Wait until all that was queued has been read. Return: 0 or the first worker's error. */
+int cpx_image_drain(struct cpx_image_writer *w, struct cpx_err *err);
+
+/*
+ * cpx_image_commit() - drain, make packs durable, then the manifest.
+ * The writer is consumed, whatever the result. On failure nothing is left in the store.
+ * @note: short text for people (command line of the root process), may be NULL.
+ */
+int cpx_image_commit(struct cpx_image_writer *w, const struct cpx_state *state, const char *note,
+		     struct cpx_image_stats *stats, struct cpx_err *err);
+void cpx_image_abort(struct cpx_image_writer *w);
+
+/* Bytes read so far of all that was queued; for progress. */
+void cpx_image_progress(const struct cpx_image_writer *w, uint64_t *done, uint64_t *queued);
+
+/* --- reading ------------------------------------------------------------------------ */
+
+/* Open and check manifest and records; page contents are checked as they are read. */
+int cpx_image_open(struct cpx_store *store, const struct cpx_gen_id *id, struct cpx_image **out,
+		   struct cpx_err *err);
+void cpx_image_close(struct cpx_image *img);
+
+const struct cpx_state *cpx_image_state(const struct cpx_image *img); /* borrowed */
+const struct cpx_gen_id *cpx_image_id(const struct cpx_image *img);
+
+/* Read any bytes of a space; zeros where nothing is stored. */
+int cpx_image_read(struct cpx_image *img, uint32_t space, uint64_t off, void *buf, size_t len,
+		   struct cpx_err *err);
+
+struct cpx_extent {
+	uint32_t space;
+	uint64_t off, len;
+};
+
+/*
+ * Stored (non-zero) extents of [@off, @off + @len) of @space, ascending.
+ * Return: number; *@out malloc'ed.
+ */
+int64_t cpx_image_extents(struct cpx_image *img, uint32_t space, uint64_t off, uint64_t len,
+			  struct cpx_extent **out, struct cpx_err *err);
+
+/* Called from worker threads, several at once; @data is valid during the call. */
+typedef int (*cpx_page_sink)(void *ctx, uint32_t space, uint64_t off, const void *data,
+			     size_t len, struct cpx_err *err);
+
+/*
+ * cpx_image_scan() - hand all stored content of @n ranges to @sink, each byte once, in the
+ * order that reads best, by @workers threads (0: one a core). Zero and unstored pages are
+ * not handed over. @data is page-aligned, @off and @len multiples of CPX_PAGE.
+ */
+int cpx_image_scan(struct cpx_image *img, const struct cpx_extent *ranges, size_t n,
+		   unsigned workers, cpx_page_sink sink, void *ctx, struct cpx_err *err);
+
+/* Two locations of equal identity hold the same stored page: what parent and child share. */
+struct cpx_page_ref {
+	uint64_t pack, block;
+	uint32_t page;
+};
+/* Return: 1 and *@ref, 0 where nothing is stored, or an error. */
+int cpx_image_page_ref(struct cpx_image *img, uint32_t space, uint64_t off,
+		       struct cpx_page_ref *ref, struct cpx_err *err);
+
+/* Read and check every byte of the generation without restoring it. */
+int cpx_image_verify(struct cpx_image *img, unsigned workers, struct cpx_err *err);
+
+/* Append what `inspect` shows (manifest, packs, maps, then records) as text or as JSON. */
+int cpx_image_print(struct cpx_image *img, bool json, struct cpx_buf *out, struct cpx_err *err);
+
+/* --- code objects ------------------------------------------------------------------- */
+
+/*
+ * cpx_store_put_code() - store the file open at @fd under its SHA-256, once per store.
+ * @sha256: 32 bytes, written on success. Immutable; found again by cpx_store_get_code(),
+ * which checks the hash and returns a read-only descriptor of a private copy or memfd.
+ */
+int cpx_store_put_code(struct cpx_store *s, int fd, uint8_t sha256[32], struct cpx_err *err);
+int cpx_store_get_code(struct cpx_store *s, const uint8_t sha256[32], struct cpx_err *err);
+
+#endif

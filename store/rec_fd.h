@@ -1,0 +1,82 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * rec_fd.h - descriptors and what they refer to (types 0x0300..0x03ff).
+ *
+ * fd: a slot in a descriptor table -> ofd: an open file description (shared after dup,
+ * fork and SCM_RIGHTS) -> by ofd.kind, a file record or an object record of the same
+ * ofd id. Included by state.h.
+ */
+#ifndef CPX_STORE_REC_FD_H
+#define CPX_STORE_REC_FD_H
+
+enum cpx_ofd_kind {
+	CPX_OFD_FILE = 1, /* regular file, directory, symlink (O_PATH), fifo by path, known device */
+	CPX_OFD_PIPE,
+	CPX_OFD_EVENTFD,
+	CPX_OFD_EPOLL,
+	CPX_OFD_TIMERFD,
+	CPX_OFD_SIGNALFD,
+	CPX_OFD_INOTIFY,
+	CPX_OFD_PIDFD,
+	CPX_OFD_SHM,  /* memfd, deleted tmpfs file: object is a shm record */
+	CPX_OFD_UNIX, /* unix socket */
+	CPX_OFD_INET,
+	CPX_OFD_TTY,
+	CPX_OFD_MQUEUE,
+	CPX_OFD_NETLINK,
+};
+
+/* What happens to a file's content at restart. */
+enum cpx_file_rule {
+	CPX_RULE_IGNORE = 0, /* reopened, nothing checked */
+	CPX_RULE_APPEND,     /* cut back to size, the excess moved aside */
+	CPX_RULE_SNAPSHOT,   /* content saved in space and put back */
+	CPX_RULE_VERIFY,     /* must be as it was */
+	CPX_RULE_CODE,	     /* mapped program or library: code object */
+};
+
+enum cpx_file_flags {
+	CPX_FILE_UNLINKED = 1u << 0, /* no name any more: content in space */
+};
+
+/* clang-format off */
+#define CPX_FIELDS_fd(F)                                                                      \
+	F(fd, u32, files_id)                                                                  \
+	F(fd, u32, fd)                                                                        \
+	F(fd, u32, cloexec)                                                                   \
+	F(fd, u32, ofd)
+
+#define CPX_FIELDS_ofd(F)                                                                     \
+	F(ofd, u32, id)                                                                       \
+	F(ofd, u32, kind)           /* enum cpx_ofd_kind */                                   \
+	F(ofd, u32, flags)          /* O_* as F_GETFL gives them */                           \
+	F(ofd, u64, pos)                                                                      \
+	F(ofd, u32, object)         /* file/shm/pipe/... id; 0 where the record has the ofd's own id */ \
+	F(ofd, u32, own_type)       /* F_GETOWN_EX */                                         \
+	F(ofd, i32, own_pid)                                                                  \
+	F(ofd, u32, own_sig)        /* F_GETSIG */                                            \
+	F(ofd, u32, own_uid) F(ofd, u32, own_euid)
+
+#define CPX_FIELDS_file(F)                                                                    \
+	F(file, u32, id)                                                                      \
+	F(file, str, path)          /* as seen from the job's root */                         \
+	F(file, u32, mode)          /* type and permissions */                                \
+	F(file, u32, uid) F(file, u32, gid)                                                   \
+	F(file, u64, dev) F(file, u64, ino) F(file, u64, rdev)                                \
+	F(file, u64, size)                                                                    \
+	F(file, i64, mtime_ns)                                                                \
+	F(file, u32, rule)          /* enum cpx_file_rule */                                  \
+	F(file, u32, flags)         /* enum cpx_file_flags */                                 \
+	F(file, u32, space)         /* content, or 0 */                                       \
+	F(file, u64, tail_off)      /* append: the hashed tail starts here */                 \
+	F(file, u64, tail_hash)     /* xxh3-64 of [tail_off, size) */                         \
+	F(file, blob, sha256)       /* code objects */                                        \
+	F(file, blob, build_id)
+
+#define CPX_RECS_FD(R)                                                                        \
+	R(0x0301, fd, CPX_FIELDS_fd)                                                          \
+	R(0x0302, ofd, CPX_FIELDS_ofd)                                                        \
+	R(0x0303, file, CPX_FIELDS_file)
+/* clang-format on */
+
+#endif
