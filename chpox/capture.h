@@ -90,6 +90,7 @@ struct cpx_cap {
 	struct cpx_cap_task **tasks; /* root first, parents before children */
 	size_t ntasks;
 	struct cpx_image_writer *writer; /* NULL in a dry run (why) */
+	enum cpx_snapshot_way way; /* the one taken: CLONE, STOP or PRECOPY, settled before finish() */
 	bool dry_run;		 /* nothing is parked: families only look for obstacles */
 	cpx_why_line why;	 /* dry run: where obstacles go; see cpx_cap_refuse() */
 	void *why_ctx;

@@ -38,10 +38,11 @@ struct cpx_restore_opts {
 	unsigned workers;
 	/*
 	 * Make the root process: a child of whoever shall be its parent, with PID @ns_pid in the
-	 * job's namespace, that runs cpx_restore_child(). Return: its PID in the caller's namespace
+	 * job's namespace, that runs cpx_restore_child(@conductor_pidfd). The descriptor is
+	 * borrowed; pass it on by fork or SCM_RIGHTS. Return: its PID in the caller's namespace
 	 * or CPX_E_EXIST where that PID is taken. NULL: a child of the caller, in its namespace.
 	 */
-	pid_t (*spawn)(void *ctx, pid_t ns_pid, struct cpx_err *err);
+	pid_t (*spawn)(void *ctx, pid_t ns_pid, int conductor_pidfd, struct cpx_err *err);
 	void *spawn_ctx;
 	int stdio[3]; /* replace the job's outside terminal or pipes by these; -1: as recorded */
 	void (*progress)(void *ctx, uint64_t done, uint64_t total);
@@ -58,8 +59,12 @@ struct cpx_restore_result {
 int cpx_restore_run(const struct cpx_restore_opts *opts, struct cpx_restore_result *res,
 		    struct cpx_err *err);
 
-/* What an empty child does until it is taken over; dies with its parent. Never returns. */
-void cpx_restore_child(void) __attribute__((noreturn));
+/*
+ * What an empty child does until it is taken over: it keeps one descriptor, @conductor_pidfd
+ * as number 0, by which the tasks fetch descriptors from the conductor (pidfd_getfd works
+ * across PID namespaces), and sleeps. Never returns.
+ */
+void cpx_restore_child(int conductor_pidfd) __attribute__((noreturn));
 
 /* --- what families see ---------------------------------------------------------------- */
 
@@ -78,7 +83,11 @@ struct cpx_rst_task {
 	int mem_fd;
 	/* first task sharing mm, files, fs, sighand (itself if none before it) */
 	struct cpx_rst_task *mm_of, *files_of, *fs_of, *sighand_of;
-	int self_pidfd; /* number, in the task, of a pidfd of the conductor; -1 after it is closed */
+	/*
+	 * Number, in the task, of a pidfd of the conductor: 0 at first (the only descriptor open);
+	 * the files family moves it out of the way and closes it in the end (-1).
+	 */
+	int self_pidfd;
 };
 
 struct cpx_rst {

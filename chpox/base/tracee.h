@@ -39,6 +39,10 @@ struct cpx_home {
 	uint64_t data;	    /* address of the argument area */
 	uint64_t data_size; /* bytes */
 	uint64_t frame;	    /* live home: where the sigreturn frame goes; 0: bare home */
+	size_t frame_size;
+	struct cpx_tracee *user; /* live home: the one thread whose registers are ours */
+	uint8_t code_was[64];	 /* what stood where the code and the data go */
+	uint8_t *data_was;	 /* malloc'ed, data_size + frame_size bytes from data on */
 };
 
 struct cpx_tracee {
@@ -51,6 +55,7 @@ struct cpx_tracee {
 	uint64_t sigmask;
 	bool saved;	/* the three above are valid */
 	bool borrowed;	/* registers are ours at the moment; unborrow before release */
+	bool stop_seen; /* a SIGSTOP came while borrowed: it is sent again at release */
 	uint64_t data_used; /* of the home's argument area, in this call */
 };
 
@@ -107,13 +112,15 @@ int cpx_tracee_unborrow(struct cpx_tracee *t, struct cpx_err *err);
 
 /*
  * cpx_home_live() - find a live home in a stopped process. Reads /proc/PID/maps and memory.
- * cpx_home_write() - write its code (once the process is parked); cpx_home_erase() zeroes it.
+ * cpx_home_write() - write its code (once the process is parked); cpx_home_erase() puts back
+ *   what was there.
  * cpx_home_bare() - describe the home at @page (code first, then data), @size bytes.
  * cpx_home_code() - the bytes of the entry points, for whoever maps the page.
  */
 int cpx_home_live(pid_t pid, int mem_fd, struct cpx_home *home, struct cpx_err *err);
-int cpx_home_write(int mem_fd, const struct cpx_home *home, struct cpx_err *err);
-int cpx_home_erase(int mem_fd, const struct cpx_home *home, struct cpx_err *err);
+int cpx_home_write(int mem_fd, struct cpx_home *home, struct cpx_err *err);
+int cpx_home_erase(int mem_fd, struct cpx_home *home, struct cpx_err *err);
+void cpx_home_free(struct cpx_home *home);
 void cpx_home_bare(uint64_t page, size_t size, struct cpx_home *home);
 const void *cpx_home_code(size_t *len);
 
