@@ -37,6 +37,16 @@ enum cpx_file_rule {
 
 enum cpx_file_flags {
 	CPX_FILE_UNLINKED = 1u << 0, /* no name any more: content in space */
+	CPX_FILE_LINKED = 1u << 1,   /* with UNLINKED: other names exist; found by handle */
+	CPX_FILE_PROC = 1u << 2,     /* procfs: there once the processes are */
+	CPX_FILE_LEASED = 1u << 3,   /* somebody of the job holds a lease on it */
+};
+
+enum cpx_lock_kind {
+	CPX_LOCK_FLOCK = 1, /* of the ofd */
+	CPX_LOCK_POSIX,	    /* of the descriptor table, set through the ofd */
+	CPX_LOCK_OFD,
+	CPX_LOCK_LEASE, /* of the ofd */
 };
 
 /* clang-format off */
@@ -71,12 +81,26 @@ enum cpx_file_flags {
 	F(file, u64, tail_off)      /* append: the hashed tail starts here */                 \
 	F(file, u64, tail_hash)     /* xxh3-64 of [tail_off, size) */                         \
 	F(file, blob, sha256)       /* code objects */                                        \
-	F(file, blob, build_id)
+	F(file, blob, build_id)                                                               \
+	F(file, u32, handle_type)   /* LINKED: name_to_handle_at() */                         \
+	F(file, blob, handle)                                                                 \
+	F(file, u32, fifo_size)     /* fifo: capacity, and what is in it */                   \
+	F(file, blob, fifo_data)                                                              \
+	F(file, str, link)          /* symbolic link: where it points */
+
+#define CPX_FIELDS_lock(F)                                                                    \
+	F(lock, u32, kind)          /* enum cpx_lock_kind */                                  \
+	F(lock, u32, ofd)                                                                     \
+	F(lock, u32, files_id)      /* POSIX: whose */                                        \
+	F(lock, u32, type)          /* F_RDLCK or F_WRLCK */                                  \
+	F(lock, u64, start)                                                                   \
+	F(lock, u64, len)           /* 0: to the end */
 
 #define CPX_RECS_FD(R)                                                                        \
 	R(0x0301, fd, CPX_FIELDS_fd)                                                          \
 	R(0x0302, ofd, CPX_FIELDS_ofd)                                                        \
-	R(0x0303, file, CPX_FIELDS_file)
+	R(0x0303, file, CPX_FIELDS_file)                                                      \
+	R(0x0304, lock, CPX_FIELDS_lock)
 /* clang-format on */
 
 #endif
