@@ -52,11 +52,13 @@ typedef struct cpx_u64s cpx_k_u64s;
 
 #include "rec_core.h"
 #include "rec_fd.h"
+#include "rec_ipc.h"
 #include "rec_mm.h"
 #include "rec_task.h"
 
 /* All families; each R(type, name, FIELDS). Types: see docs/image-format.md. */
-#define CPX_RECS(R) CPX_RECS_CORE(R) CPX_RECS_TASK(R) CPX_RECS_MM(R) CPX_RECS_FD(R)
+#define CPX_RECS(R) CPX_RECS_CORE(R) CPX_RECS_TASK(R) CPX_RECS_MM(R) CPX_RECS_FD(R) \
+	CPX_RECS_IPC(R)
 
 #define CPX_DECLARE_FIELD(rec, kind, name) cpx_k_##kind name;
 #define CPX_DECLARE_REC(type, name, FIELDS)      \

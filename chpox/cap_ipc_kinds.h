@@ -1,0 +1,51 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * cap_ipc_kinds.h - between the sources of the ipc family only.
+ *
+ * Each kind has one function that describes one descriptor, and some have a second one that
+ * runs in finish(), when all descriptors of the tree are known.
+ */
+#ifndef CPX_CAP_IPC_KINDS_H
+#define CPX_CAP_IPC_KINDS_H
+
+#include "cap_ipc.h"
+#include "capture.h"
+
+#define CPX_CAP_IPC_SLOT 15 /* of cpx_cap.family: the private data, for calls from other families */
+
+/* One descriptor as cpx_cap_ipc_fd() got it. */
+struct cpx_ipc_fd {
+	struct cpx_cap *c;
+	struct cpx_cap_task *t;
+	int num;  /* in the task */
+	int here; /* in this process */
+	const char *link;
+	const struct stat *st;
+	struct cpx_rec_ofd *ofd;
+};
+
+/* What is kept between a descriptor's visit and finish(). */
+struct cpx_ipc_seen {
+	struct cpx_ipc_seen *next;
+	struct cpx_cap_task *t;
+	int num;
+	int here; /* a duplicate, owned; -1: none */
+	uint64_t ino;
+	struct cpx_rec_ofd *ofd;
+	void *rec; /* the kind's record */
+};
+
+struct cpx_ipc {
+	struct cpx_ipc_seen *pipes, *epolls, *socks, *ttys, *mqueues;
+};
+
+/* Remember @f in @list, with a duplicate if @dup. NULL: out of memory or descriptors. */
+struct cpx_ipc_seen *cpx_ipc_see(struct cpx_ipc_seen **list, const struct cpx_ipc_fd *f,
+				 void *rec, bool dup);
+
+/* The text of /proc/PID/fdinfo/N; malloc'ed. */
+int cpx_ipc_fdinfo(const struct cpx_ipc_fd *f, char **out, struct cpx_err *err);
+/* The number behind "\n@key" in base @base. Return: whether it is there. */
+bool cpx_ipc_field(const char *text, const char *key, int base, uint64_t *out);
+
+#endif
