@@ -55,6 +55,7 @@ struct cpx_tracee {
 	uint64_t sigmask;
 	bool saved;	/* the three above are valid */
 	bool borrowed;	/* registers are ours at the moment; unborrow before release */
+	bool ours;	/* a process of our own (a clone): code after a call exits, never returns */
 	bool stop_seen; /* a SIGSTOP came while borrowed: it is sent again at release */
 	uint64_t data_used; /* of the home's argument area, in this call */
 };
@@ -110,6 +111,9 @@ int cpx_tracee_fork(struct cpx_tracee *t, uint64_t flags, int exit_signal, pid_t
  */
 int cpx_tracee_unborrow(struct cpx_tracee *t, struct cpx_err *err);
 
+/* End the process with this wait status (a code, or a signal); reaped as tracer. */
+int cpx_tracee_exit(struct cpx_tracee *t, int wait_status, struct cpx_err *err);
+
 /*
  * cpx_home_live() - find a live home in a stopped process. Reads /proc/PID/maps and memory.
  * cpx_home_write() - write its code (once the process is parked); cpx_home_erase() puts back
@@ -121,6 +125,8 @@ int cpx_home_live(pid_t pid, int mem_fd, struct cpx_home *home, struct cpx_err *
 int cpx_home_write(int mem_fd, struct cpx_home *home, struct cpx_err *err);
 int cpx_home_erase(int mem_fd, struct cpx_home *home, struct cpx_err *err);
 void cpx_home_free(struct cpx_home *home);
+/* In @buf, read from [@start, @start + @len) of the process, put what stood there before. */
+void cpx_home_mask(const struct cpx_home *home, uint64_t start, void *buf, size_t len);
 void cpx_home_bare(uint64_t page, size_t size, struct cpx_home *home);
 const void *cpx_home_code(size_t *len);
 
