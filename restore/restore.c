@@ -1,0 +1,328 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * restore.c - the conductor: stages from an open image to a running tree.
+ *
+ * Until the last stage every process built is held with PTRACE_O_EXITKILL; a failed stage
+ * kills and reaps what there is and leaves nothing.
+ */
+#include "restore.h"
+
+#include <cpuid.h>
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "../chpox/base/clock.h"
+#include "../chpox/base/fault.h"
+#include "../chpox/base/fd.h"
+#include "rst_mem.h"
+#include "rst_spawn.h"
+#include "rst_tree.h"
+
+static const struct cpx_rst_family *const families[] = {
+	&cpx_rst_core, &cpx_rst_mem, &cpx_rst_files, &cpx_rst_ipc, &cpx_rst_sig,
+};
+#define NFAMILIES (sizeof(families) / sizeof(families[0]))
+
+struct run {
+	struct cpx_rst r;
+	struct cpx_restore_result *res;
+	size_t prepared;
+};
+
+/* --- the empty child ------------------------------------------------------------------------
+ */
+
+void cpx_restore_child(int conductor_pidfd)
+{
+	struct sigaction dfl = { .sa_handler = SIG_DFL };
+	sigset_t none;
+
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	for (int sig = 1; sig <= 64; sig++)
+		sigaction(sig, &dfl, NULL);
+	sigemptyset(&none);
+	sigprocmask(SIG_SETMASK, &none, NULL);
+	if (conductor_pidfd != 0)
+		dup2(conductor_pidfd, 0);
+	close_range(1, ~0u, 0);
+	for (;;)
+		pause();
+}
+
+static pid_t spawn_here(pid_t want, int pidfd, struct cpx_err *err)
+{
+	struct clone_args ca = {
+		.exit_signal = SIGCHLD,
+		.set_tid = (uint64_t)(uintptr_t)&want,
+		.set_tid_size = 1,
+	};
+	long pid = syscall(SYS_clone3, &ca, sizeof(ca));
+
+	if (pid == 0)
+		cpx_restore_child(pidfd);
+	if (pid < 0 && errno == EEXIST)
+		return cpx_err_set(
+			err, CPX_E_EXIST,
+			"PID %d is in use; end that process or restore with --pids=new", want);
+	if (pid < 0)
+		return cpx_err_sys(err, errno, "make process %d", want);
+	return (pid_t)pid;
+}
+
+pid_t cpx_rst_spawn(struct cpx_rst *r, struct cpx_err *err)
+{
+	pid_t want = (pid_t)r->tasks[0].rec->pid;
+	CPX_AUTO_FD self = (int)syscall(SYS_pidfd_open, getpid(), 0);
+
+	if (self < 0)
+		return cpx_err_sys(err, errno, "open own process");
+	if (r->opts->spawn)
+		return r->opts->spawn(r->opts->spawn_ctx, want, self, err);
+	return spawn_here(want, self, err);
+}
+
+/* --- checks ----------------------------------------------------------------------------------
+ */
+
+static uint64_t xcr0(void)
+{
+	uint32_t lo, hi;
+
+	__asm__ volatile("xgetbv" : "=a"(lo), "=d"(hi) : "c"(0));
+	return (uint64_t)hi << 32 | lo;
+}
+
+/* Every instruction-set bit that the job could see must be here. */
+static int check_cpu(const struct cpx_rec_host *h, struct cpx_err *err)
+{
+	static const struct {
+		uint32_t leaf, sub, word;
+	} regs[] = { { 1, 0, 0 }, { 7, 0, 4 }, { 7, 1, 8 } };
+	uint32_t was[16], now[4];
+
+	if (h->xfeatures & ~xcr0())
+		return cpx_err_set(
+			err, CPX_E_UNSUPPORTED,
+			"the job uses extended CPU state (0x%llx) that this CPU lacks",
+			(unsigned long long)(h->xfeatures & ~xcr0()));
+	if (h->cpu.n != sizeof(was))
+		return 0;
+	memcpy(was, h->cpu.p, sizeof(was));
+	for (size_t i = 0; i < 3; i++) {
+		uint32_t lost;
+
+		__cpuid_count(regs[i].leaf, regs[i].sub, now[0], now[1], now[2], now[3]);
+		/* of leaf 1 ecx and edx are features; of leaf 7.0 ebx, ecx, edx; of leaf 7.1
+		 * eax */
+		for (size_t k = 0; k < 4; k++) {
+			bool used = regs[i].leaf == 1  ? k >= 2
+				    : regs[i].sub == 0 ? k >= 1
+						       : k == 0;
+
+			lost = was[regs[i].word + k] & ~now[k];
+			if (regs[i].leaf == 1 && k == 2)
+				lost &= ~(1u << 27 | 1u << 31); /* OSXSAVE, hypervisor */
+			if (used && lost)
+				return cpx_err_set(
+					err, CPX_E_UNSUPPORTED,
+					"this CPU lacks features that the job could see "
+					"(CPUID leaf %u.%u word %zu: 0x%x)",
+					regs[i].leaf, regs[i].sub, k, lost);
+		}
+	}
+	return 0;
+}
+
+static int stage_open(struct run *u, struct cpx_err *err)
+{
+	struct cpx_rst *r = &u->r;
+	const struct cpx_rec_host *h;
+	int rc = cpx_image_open(r->opts->store, &r->opts->id, &r->img, err);
+
+	if (rc < 0)
+		return rc;
+	r->st = cpx_image_state(r->img);
+	h = cpx_state_rec(r->st, host, 0);
+	if (!h || h->page_size != CPX_PAGE || !h->machine || strcmp(h->machine, "x86_64") != 0)
+		return cpx_err_set(err, CPX_E_UNSUPPORTED,
+				   "the image is of another kind of machine");
+	rc = check_cpu(h, err);
+	return rc < 0 && r->opts->force ? 0 : rc;
+}
+
+static int stage_plan(struct run *u, struct cpx_err *err)
+{
+	int rc = cpx_rst_plan(&u->r, err);
+
+	return rc < 0 ? rc : cpx_rst_mem_pick_home(&u->r, err);
+}
+
+static int stage_prepare(struct run *u, struct cpx_err *err)
+{
+	for (size_t f = 0; f < NFAMILIES; f++) {
+		int rc = 0;
+
+		u->prepared = f + 1;
+		if (families[f]->prepare)
+			rc = families[f]->prepare(&u->r, &u->r.family[f], err);
+		if (rc < 0)
+			return rc;
+	}
+	return 0;
+}
+
+static int stage_tree(struct run *u, struct cpx_err *err)
+{
+	return cpx_rst_tree(&u->r, err);
+}
+
+typedef int (*task_hook)(struct cpx_rst *r, void *priv, struct cpx_rst_task *t,
+			 struct cpx_err *err);
+
+static int each_task(struct run *u, size_t f, task_hook hook, struct cpx_err *err)
+{
+	for (size_t i = 0; hook && i < u->r.ntasks; i++) {
+		struct cpx_rst_task *t = &u->r.tasks[i];
+		int rc = 0;
+
+		if (t->rec->state != CPX_TASK_ZOMBIE)
+			rc = hook(&u->r, u->r.family[f], t, err);
+		if (rc < 0)
+			return cpx_err_wrap(err, "%s of process %u", families[f]->name,
+					    t->rec->pid);
+	}
+	return 0;
+}
+
+static int stage_tasks(struct run *u, struct cpx_err *err)
+{
+	int rc = 0;
+
+	for (size_t f = 0; f < NFAMILIES && rc == 0; f++)
+		rc = each_task(u, f, families[f]->task, err);
+	return rc;
+}
+
+static int stage_threads(struct run *u, struct cpx_err *err)
+{
+	return cpx_rst_threads(&u->r, err);
+}
+
+static int stage_late(struct run *u, struct cpx_err *err)
+{
+	int rc = 0;
+
+	for (size_t f = 0; f < NFAMILIES && rc == 0; f++)
+		rc = each_task(u, f, families[f]->late, err);
+	return rc;
+}
+
+static int each_thread(struct run *u, struct cpx_rst_task *t, struct cpx_err *err)
+{
+	for (size_t f = 0; f < NFAMILIES; f++) {
+		for (size_t k = t->nthreads; families[f]->thread && k-- > 0;) {
+			int rc = families[f]->thread(&u->r, u->r.family[f], t, &t->threads[k],
+						     err);
+
+			if (rc < 0)
+				return cpx_err_wrap(err, "%s of thread %u", families[f]->name,
+						    t->threads[k].rec->tid);
+		}
+	}
+	return 0;
+}
+
+static int stage_each_thread(struct run *u, struct cpx_err *err)
+{
+	for (size_t i = 0; i < u->r.ntasks; i++) {
+		int rc = u->r.tasks[i].rec->state == CPX_TASK_ZOMBIE
+				 ? 0
+				 : each_thread(u, &u->r.tasks[i], err);
+
+		if (rc < 0)
+			return rc;
+	}
+	return 0;
+}
+
+static int stage_release(struct run *u, struct cpx_err *err)
+{
+	return cpx_rst_release(&u->r, err);
+}
+
+static const struct stage {
+	const char *name; /* also the fault point "restore.NAME" */
+	int (*run)(struct run *u, struct cpx_err *err);
+} stages[] = {
+	{ "open", stage_open }, { "plan", stage_plan },	       { "prepare", stage_prepare },
+	{ "tree", stage_tree }, { "tasks", stage_tasks },      { "threads", stage_threads },
+	{ "late", stage_late }, { "each", stage_each_thread }, { "release", stage_release },
+};
+
+static int run_stages(struct run *u, struct cpx_err *err)
+{
+	for (size_t i = 0; i < sizeof(stages) / sizeof(stages[0]); i++) {
+		char point[64];
+		int rc;
+
+		snprintf(point, sizeof(point), "restore.%s", stages[i].name);
+		rc = cpx_fault(point);
+		rc = rc ? cpx_err_sys(err, rc, "stage %s", stages[i].name)
+			: stages[i].run(u, err);
+		if (rc < 0)
+			return rc;
+	}
+	return 0;
+}
+
+static void clean_up(struct run *u, bool failed)
+{
+	struct cpx_rst *r = &u->r;
+
+	if (failed)
+		cpx_rst_undo(r);
+	for (size_t f = u->prepared; f-- > 0;)
+		if (families[f]->end)
+			families[f]->end(r, r->family[f]);
+	for (size_t i = 0; i < r->ntasks; i++) {
+		for (size_t k = 0; r->tasks[i].threads && k < r->tasks[i].nthreads; k++)
+			cpx_tracee_free(&r->tasks[i].threads[k].t);
+		free(r->tasks[i].threads);
+		cpx_close(&r->tasks[i].mem_fd);
+	}
+	free(r->tasks);
+	cpx_image_close(r->img);
+}
+
+int cpx_restore_run(const struct cpx_restore_opts *opts, struct cpx_restore_result *res,
+		    struct cpx_err *err)
+{
+	struct cpx_restore_result result = { 0 };
+	struct run u = { .r = { .opts = opts }, .res = &result };
+	int64_t start = cpx_mono_ns();
+	struct cpx_err local;
+	int rc;
+
+	if (!err)
+		err = &local;
+	rc = run_stages(&u, err);
+	if (rc == 0) {
+		result.root = u.r.tasks[0].pid;
+		result.tasks = (uint32_t)u.r.ntasks;
+		for (size_t i = 0; i < u.r.ntasks; i++)
+			result.threads += (uint32_t)u.r.tasks[i].nthreads;
+		result.total_ns = cpx_mono_ns() - start;
+		*res = result;
+	}
+	clean_up(&u, rc < 0);
+	return rc;
+}
