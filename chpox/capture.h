@@ -97,6 +97,7 @@ struct cpx_cap {
 	int obstacles;
 	uint32_t next_id;	 /* ids of files, ofds, spaces: cpx_cap_id() */
 	void *family[16];	 /* private data of each family, by its index in the table */
+	void *files_priv;	 /* of cap_file.c, from its begin() on */
 };
 
 struct cpx_cap_family {
