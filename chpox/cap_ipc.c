@@ -5,13 +5,19 @@
  * Nothing is consumed: contents are peeked at, state is read from fdinfo and with getters on a
  * duplicate. What is not known is refused, so that nothing is lost in silence.
  */
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/statfs.h>
+#include <sys/syscall.h>
 #include <unistd.h>
+
+#include <linux/kcmp.h>
+#include <linux/magic.h>
 
 #include "base/fd.h"
 #include "cap_ipc_kinds.h"
@@ -55,12 +61,14 @@ static void forget(struct cpx_ipc_seen **list)
 	}
 }
 
-int cpx_ipc_fdinfo(const struct cpx_ipc_fd *f, char **out, struct cpx_err *err)
+int cpx_ipc_fdinfo(int here, char **out, struct cpx_err *err)
 {
-	char path[32];
+	char path[48];
+	ssize_t n;
 
-	snprintf(path, sizeof(path), "fdinfo/%d", f->num);
-	return cpx_read_file(f->t->proc_fd, path, FDINFO_MAX, out, err) < 0 ? CPX_E_GONE : 0;
+	snprintf(path, sizeof(path), "/proc/self/fdinfo/%d", here);
+	n = cpx_read_file(AT_FDCWD, path, FDINFO_MAX, out, err);
+	return n < 0 ? (int)n : 0;
 }
 
 bool cpx_ipc_field(const char *text, const char *key, int base, uint64_t *out)
@@ -84,7 +92,7 @@ static int cap_eventfd(const struct cpx_ipc_fd *f, struct cpx_err *err)
 	CPX_AUTO_FREE char *info = NULL;
 	struct cpx_rec_eventfd *rec;
 	uint64_t count, sem = 0;
-	int rc = cpx_ipc_fdinfo(f, &info, err);
+	int rc = cpx_ipc_fdinfo(f->here, &info, err);
 
 	if (rc < 0)
 		return rc;
@@ -102,12 +110,207 @@ static int cap_eventfd(const struct cpx_ipc_fd *f, struct cpx_err *err)
 	return 1;
 }
 
+/* --- who else has it ------------------------------------------------------------------ */
+
+static pid_t parent_of(pid_t pid)
+{
+	CPX_AUTO_FREE char *text = NULL;
+	char path[40];
+	const char *p;
+	int ppid;
+
+	snprintf(path, sizeof(path), "/proc/%d/stat", (int)pid);
+	if (cpx_read_file(AT_FDCWD, path, 8192, &text, NULL) < 0)
+		return 0;
+	p = strrchr(text, ')');
+	return p && sscanf(p, ") %*c %d", &ppid) == 1 ? ppid : 0;
+}
+
+/* In a dry run the job forks as it likes: a descendant that was not listed is no outsider. */
+static bool in_tree(const struct cpx_cap *c, pid_t pid)
+{
+	for (int depth = 0; pid > 1 && depth < 64; depth++) {
+		for (size_t i = 0; i < c->ntasks; i++)
+			if (c->tasks[i]->pid == pid)
+				return true;
+		if (!c->dry_run)
+			return false;
+		pid = parent_of(pid);
+	}
+	return false;
+}
+
+static bool holds(pid_t pid, const char *link)
+{
+	char path[300], text[64];
+	size_t want = strlen(link);
+	struct dirent *e;
+	bool found = false;
+	DIR *dir;
+
+	snprintf(path, sizeof(path), "/proc/%d/fd", (int)pid);
+	dir = opendir(path);
+	while (dir && !found && (e = readdir(dir))) {
+		ssize_t n = readlinkat(dirfd(dir), e->d_name, text, sizeof(text));
+
+		found = n == (ssize_t)want && !memcmp(text, link, want);
+	}
+	if (dir)
+		closedir(dir);
+	return found;
+}
+
+pid_t cpx_ipc_outsider(const struct cpx_cap *c, const char *link)
+{
+	struct dirent *e;
+	pid_t found = 0;
+	DIR *dir = opendir("/proc");
+
+	while (dir && !found && (e = readdir(dir))) {
+		pid_t pid = (pid_t)strtol(e->d_name, NULL, 10);
+
+		if (pid > 0 && pid != getpid() && !in_tree(c, pid) && holds(pid, link))
+			found = pid;
+	}
+	if (dir)
+		closedir(dir);
+	return found;
+}
+
+/* --- open file descriptions met outside the descriptor tables -------------------------- */
+
+static uint32_t known_ofd(const struct cpx_cap *c, int here)
+{
+	const struct cpx_ipc_seen *s;
+	pid_t me = getpid();
+
+	for (s = cpx_ipc_of(c)->travelling; s; s = s->next)
+		if (!syscall(SYS_kcmp, me, me, KCMP_FILE, here, s->here))
+			return s->ofd->id;
+	for (size_t i = 0; i < c->ntasks; i++) {
+		const struct cpx_cap_task *t = c->tasks[i];
+
+		if (t->zombie || t->files_of != t)
+			continue;
+		cpx_state_each(c->st, fd, fd)
+			if (fd->files_id == t->rec->files_id &&
+			    !syscall(SYS_kcmp, me, t->pid, KCMP_FILE, here, fd->fd))
+				return fd->ofd;
+	}
+	return 0;
+}
+
+static int describe(struct cpx_cap *c, struct cpx_cap_task *t, int here, struct cpx_rec_ofd *ofd,
+		    struct cpx_err *err)
+{
+	char path[40], link[4096];
+	struct stat st;
+	ssize_t n;
+	int rc;
+
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", here);
+	n = readlink(path, link, sizeof(link) - 1);
+	if (n < 0 || fstat(here, &st))
+		return cpx_err_sys(err, errno, "a descriptor in flight");
+	link[n] = '\0';
+	ofd->flags = (uint32_t)fcntl(here, F_GETFL);
+	ofd->pos = (uint64_t)lseek(here, 0, SEEK_CUR);
+	if ((int64_t)ofd->pos < 0)
+		ofd->pos = 0;
+	rc = cpx_cap_ipc_fd(c, t, -1, here, link, &st, ofd, err);
+	if (rc)
+		return rc < 0 ? rc : 0;
+	ofd->kind = CPX_OFD_FILE;
+	return cpx_cap_file_of_fd(c, t, here, link, &ofd->object, err);
+}
+
+int cpx_ipc_ofd_of(struct cpx_cap *c, struct cpx_cap_task *t, int here, uint32_t *id,
+		   struct cpx_err *err)
+{
+	struct cpx_ipc_fd f = { .c = c, .t = t, .num = -1, .here = here };
+	uint32_t known = known_ofd(c, here);
+	struct cpx_rec_ofd *ofd;
+	struct stat st = { 0 };
+
+	if (known) {
+		*id = known;
+		return 0;
+	}
+	ofd = cpx_state_new_rec(c->st, ofd);
+	if (!ofd)
+		return cpx_err_set(err, CPX_E_NOMEM, "out of memory");
+	ofd->id = cpx_cap_id(c);
+	f.st = &st;
+	f.ofd = ofd;
+	if (!cpx_ipc_see(&cpx_ipc_of(c)->travelling, &f, NULL, true))
+		return cpx_err_sys(err, errno, "keeping a descriptor in flight");
+	*id = ofd->id;
+	return describe(c, t, here, ofd, err);
+}
+
+/* --- which kind -------------------------------------------------------------------------- */
+
+
+
 static const struct anon_kind {
-	const char *link;
+	const char *link; /* without "anon_inode:" */
 	int (*cap)(const struct cpx_ipc_fd *f, struct cpx_err *err);
+	const char *why; /* no function: what to do about it */
 } anon_kinds[] = {
-	{ "anon_inode:[eventfd]", cap_eventfd },
+	{ "[eventfd]", cap_eventfd, NULL },
+	{ "[eventpoll]", cpx_cap_epoll, NULL },
+	{ "[timerfd]", cpx_cap_timerfd, NULL },
+	{ "[signalfd]", cpx_cap_signalfd, NULL },
+	{ "[pidfd]", cpx_cap_pidfd, NULL },
+	{ "inotify", cpx_cap_inotify, NULL },
+	{ "[io_uring]", NULL, "an io_uring, whose requests in the kernel cannot be saved; close it, or "
+			      "start the program so that it does not use one" },
+	{ "[userfaultfd]", NULL, "a userfaultfd, which serves page faults of live memory; close it" },
+	{ "[perf_event]", NULL, "a performance counter; close it" },
+	{ "[fanotify]", NULL, "a fanotify group, whose answers the kernel waits for; close it" },
 };
+
+static int cap_anon_inode(const struct cpx_ipc_fd *f, const char *name, struct cpx_err *err)
+{
+	const char *why = "an object of the kernel that cannot be saved; close it";
+	int rc;
+
+	for (size_t i = 0; i < sizeof(anon_kinds) / sizeof(*anon_kinds); i++) {
+		const struct anon_kind *k = &anon_kinds[i];
+
+		if (strcmp(name, k->link))
+			continue;
+		if (k->cap)
+			return k->cap(f, err);
+		why = k->why;
+	}
+	rc = cpx_cap_refuse(f->c, f->t, err, "fd %d (%s) is %s", f->num, f->link, why);
+	return rc < 0 ? rc : 1;
+}
+
+static int cap_memory_file(const struct cpx_ipc_fd *f, struct cpx_err *err)
+{
+	int rc = cpx_cap_shm_of_fd(f->c, f->t, f->here, f->link, &f->ofd->object, err);
+
+	if (rc < 0)
+		return rc;
+	f->ofd->kind = CPX_OFD_SHM;
+	return 1;
+}
+
+static bool on_tmpfs(int fd)
+{
+	struct statfs fs;
+
+	return !fstatfs(fd, &fs) && fs.f_type == TMPFS_MAGIC;
+}
+
+static bool ends_with(const char *s, const char *end)
+{
+	size_t n = strlen(s), m = strlen(end);
+
+	return n >= m && !strcmp(s + n - m, end);
+}
 
 int cpx_cap_ipc_fd(struct cpx_cap *c, struct cpx_cap_task *t, int fd_in_task, int fd_here,
 		   const char *link_text, const struct stat *st, struct cpx_rec_ofd *ofd,
@@ -115,10 +318,26 @@ int cpx_cap_ipc_fd(struct cpx_cap *c, struct cpx_cap_task *t, int fd_in_task, in
 {
 	struct cpx_ipc_fd f = { c, t, fd_in_task, fd_here, link_text, st, ofd };
 
-	for (size_t i = 0; i < sizeof(anon_kinds) / sizeof(*anon_kinds); i++)
-		if (!strcmp(link_text, anon_kinds[i].link))
-			return anon_kinds[i].cap(&f, err);
+	if (!strncmp(link_text, "anon_inode:", 11))
+		return cap_anon_inode(&f, link_text + 11, err);
+	if (S_ISFIFO(st->st_mode) && !strncmp(link_text, "pipe:[", 6))
+		return cpx_cap_pipe(&f, err);
+	if (S_ISREG(st->st_mode) && !strncmp(link_text, "/memfd:", 7))
+		return cap_memory_file(&f, err);
+	if (S_ISREG(st->st_mode) && ends_with(link_text, " (deleted)") && !st->st_nlink &&
+	    on_tmpfs(fd_here))
+		return cap_memory_file(&f, err);
 	return 0;
+}
+
+static int ipc_finish(struct cpx_cap *c, void *priv, struct cpx_err *err)
+{
+	int rc = cpx_cap_pipes(c, err);
+
+	(void)priv;
+	if (rc >= 0)
+		rc = cpx_cap_epolls(c, err);
+	return rc < 0 ? rc : 0;
 }
 
 static int ipc_begin(struct cpx_cap *c, void **priv, struct cpx_err *err)
@@ -141,6 +360,7 @@ static void ipc_end(struct cpx_cap *c, void *priv)
 	forget(&p->socks);
 	forget(&p->ttys);
 	forget(&p->mqueues);
+	forget(&p->travelling);
 	free(p);
 	c->family[CPX_CAP_IPC_SLOT] = NULL;
 }
@@ -148,5 +368,6 @@ static void ipc_end(struct cpx_cap *c, void *priv)
 const struct cpx_cap_family cpx_cap_ipc = {
 	.name = "ipc",
 	.begin = ipc_begin,
+	.finish = ipc_finish,
 	.end = ipc_end,
 };

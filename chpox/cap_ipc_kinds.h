@@ -37,15 +37,42 @@ struct cpx_ipc_seen {
 
 struct cpx_ipc {
 	struct cpx_ipc_seen *pipes, *epolls, *socks, *ttys, *mqueues;
+	struct cpx_ipc_seen *travelling; /* ofds that only messages in flight hold */
 };
 
 /* Remember @f in @list, with a duplicate if @dup. NULL: out of memory or descriptors. */
 struct cpx_ipc_seen *cpx_ipc_see(struct cpx_ipc_seen **list, const struct cpx_ipc_fd *f,
 				 void *rec, bool dup);
 
-/* The text of /proc/PID/fdinfo/N; malloc'ed. */
-int cpx_ipc_fdinfo(const struct cpx_ipc_fd *f, char **out, struct cpx_err *err);
+/* The text of fdinfo of our descriptor @here; malloc'ed. */
+int cpx_ipc_fdinfo(int here, char **out, struct cpx_err *err);
 /* The number behind "\n@key" in base @base. Return: whether it is there. */
 bool cpx_ipc_field(const char *text, const char *key, int base, uint64_t *out);
+
+static inline struct cpx_ipc *cpx_ipc_of(const struct cpx_cap *c)
+{
+	return c->family[CPX_CAP_IPC_SLOT];
+}
+
+/*
+ * The ofd record of an open file description that we hold as @here; one that no task has (it
+ * travels over a socket) gets a record of its own.
+ */
+int cpx_ipc_ofd_of(struct cpx_cap *c, struct cpx_cap_task *t, int here, uint32_t *id,
+		   struct cpx_err *err);
+
+/*
+ * A process outside the tree that holds @link ("pipe:[123]"); 0: none.
+ */
+pid_t cpx_ipc_outsider(const struct cpx_cap *c, const char *link);
+
+int cpx_cap_timerfd(const struct cpx_ipc_fd *f, struct cpx_err *err);
+int cpx_cap_signalfd(const struct cpx_ipc_fd *f, struct cpx_err *err);
+int cpx_cap_pidfd(const struct cpx_ipc_fd *f, struct cpx_err *err);
+int cpx_cap_inotify(const struct cpx_ipc_fd *f, struct cpx_err *err);
+int cpx_cap_epoll(const struct cpx_ipc_fd *f, struct cpx_err *err);
+int cpx_cap_epolls(struct cpx_cap *c, struct cpx_err *err); /* finish */
+int cpx_cap_pipe(const struct cpx_ipc_fd *f, struct cpx_err *err);
+int cpx_cap_pipes(struct cpx_cap *c, struct cpx_err *err); /* finish */
 
 #endif

@@ -77,12 +77,9 @@ enum cpx_tty_role {
 
 #define CPX_FIELDS_pipe(F)                                                                    \
 	F(pipe, u32, id)                                                                      \
-	F(pipe, str, path)          /* of a fifo; NULL: no name */                            \
-	F(pipe, u32, mode) F(pipe, u32, uid) F(pipe, u32, gid)                                \
 	F(pipe, u32, capacity)                                                                \
-	F(pipe, u32, unlinked)      /* a fifo without a name any more */                      \
 	F(pipe, u32, outside)       /* an end is outside the tree: a standard stream */       \
-	F(pipe, u32s, packets)      /* packet mode: their lengths; else empty */              \
+	F(pipe, u32s, packets)      /* lengths of what single reads give */                    \
 	F(pipe, blob, data)
 
 #define CPX_FIELDS_sock(F)                                                                    \

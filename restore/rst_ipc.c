@@ -1,0 +1,172 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * rst_ipc.c - the ipc family of restore: finds the opener, and what is done in the end.
+ *
+ * Openers run when the first process needs the descriptor; by then all processes exist. What
+ * comes in pairs is made at once and the other end kept until it is asked for; an end that is
+ * never asked for was closed in the job, and is closed when all have theirs.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/fsuid.h>
+#include <unistd.h>
+
+#include "../chpox/base/fd.h"
+#include "rst_ipc_kinds.h"
+
+int cpx_ipc_made_add(struct cpx_rst *r, const void *rec, unsigned end, int fd,
+		     struct cpx_err *err)
+{
+	struct cpx_ipc_made *m = malloc(sizeof(*m));
+
+	if (!m) {
+		cpx_close(&fd);
+		return cpx_err_set(err, CPX_E_NOMEM, "out of memory");
+	}
+	*m = (struct cpx_ipc_made){ cpx_rst_ipc_of(r)->made, rec, end, fd, false };
+	cpx_rst_ipc_of(r)->made = m;
+	return 0;
+}
+
+struct cpx_ipc_made *cpx_ipc_made_find(struct cpx_rst *r, const void *rec, unsigned end)
+{
+	for (struct cpx_ipc_made *m = cpx_rst_ipc_of(r)->made; m; m = m->next)
+		if (m->rec == rec && m->end == end)
+			return m;
+	return NULL;
+}
+
+struct cpx_rst_task *cpx_ipc_task(const struct cpx_rst *r, uint32_t ns_pid)
+{
+	for (size_t i = 0; i < r->ntasks; i++)
+		if (r->tasks[i].rec->pid == ns_pid)
+			return &r->tasks[i];
+	return NULL;
+}
+
+struct cpx_ipc_who cpx_ipc_as_owner(const struct cpx_rst *r)
+{
+	struct cpx_ipc_who was;
+
+	was.gid = (uint32_t)setfsgid(r->opts->owner_gid);
+	was.uid = (uint32_t)setfsuid(r->opts->owner_uid);
+	return was;
+}
+
+void cpx_ipc_self(struct cpx_ipc_who was)
+{
+	setfsuid(was.uid);
+	setfsgid(was.gid);
+}
+
+int cpx_ipc_reopen(int fd, int flags)
+{
+	char path[40];
+
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+	return open(path, flags | O_CLOEXEC | O_NOCTTY);
+}
+
+/* clang-format off */
+static int (*const openers[])(struct cpx_rst *, const struct cpx_rec_ofd *, struct cpx_err *) = {
+	[CPX_OFD_PIPE]     = cpx_rst_pipe,
+	[CPX_OFD_EVENTFD]  = cpx_rst_eventfd,
+	[CPX_OFD_EPOLL]    = cpx_rst_epoll,
+	[CPX_OFD_TIMERFD]  = cpx_rst_timerfd,
+	[CPX_OFD_SIGNALFD] = cpx_rst_signalfd,
+	[CPX_OFD_INOTIFY]  = cpx_rst_inotify,
+	[CPX_OFD_PIDFD]    = cpx_rst_pidfd,
+};
+/* clang-format on */
+
+int cpx_rst_open_ipc(struct cpx_rst *r, const struct cpx_rec_ofd *ofd, struct cpx_err *err)
+{
+	const int status = O_NONBLOCK | O_DIRECT | O_APPEND;
+	struct cpx_ipc_who was;
+	int fd;
+
+	if (ofd->kind >= sizeof(openers) / sizeof(*openers) || !openers[ofd->kind])
+		return cpx_err_set(err, CPX_E_UNSUPPORTED,
+				   "the image has a descriptor of kind %u, which this program "
+				   "does not know", ofd->kind);
+	was = cpx_ipc_as_owner(r);
+	fd = openers[ofd->kind](r, ofd, err);
+	cpx_ipc_self(was);
+	if (fd < 0)
+		return fd;
+	if (fcntl(fd, F_SETFL, (int)ofd->flags & status)) {
+		int rc = cpx_err_sys(err, errno, "status flags of descriptor %u", ofd->id);
+
+		close(fd);
+		return rc;
+	}
+	return fd;
+}
+
+static int ipc_prepare(struct cpx_rst *r, void **priv, struct cpx_err *err)
+{
+	struct cpx_rst_ipc *p = calloc(1, sizeof(*p));
+
+	if (!p)
+		return cpx_err_set(err, CPX_E_NOMEM, "out of memory");
+	*priv = p;
+	r->family[CPX_RST_IPC_SLOT] = p;
+	return 0;
+}
+
+static void close_made(struct cpx_rst_ipc *p)
+{
+	while (p->made) {
+		struct cpx_ipc_made *m = p->made;
+
+		p->made = m->next;
+		cpx_close(&m->fd);
+		free(m);
+	}
+}
+
+static bool last_live(const struct cpx_rst *r, const struct cpx_rst_task *t)
+{
+	for (const struct cpx_rst_task *o = t + 1; o < r->tasks + r->ntasks; o++)
+		if (o->rec->state != CPX_TASK_ZOMBIE)
+			return false;
+	return true;
+}
+
+static int ipc_late(struct cpx_rst *r, void *priv, struct cpx_rst_task *t, struct cpx_err *err)
+{
+	struct cpx_rst_ipc *p = priv;
+	int rc = 0;
+
+	if (!p->late_done) {
+		p->late_done = true;
+		close_made(p);
+		rc = cpx_rst_epolls(r, err);
+		if (rc < 0)
+			return rc;
+		rc = cpx_rst_timerfds(r, err);
+	}
+	if (rc >= 0 && last_live(r, t))
+		rc = cpx_rst_inotifies(r, err);
+	return rc < 0 ? rc : 0;
+}
+
+static void ipc_end(struct cpx_rst *r, void *priv)
+{
+	struct cpx_rst_ipc *p = priv;
+
+	if (!p)
+		return;
+	close_made(p);
+	free(p);
+	r->family[CPX_RST_IPC_SLOT] = NULL;
+}
+
+const struct cpx_rst_family cpx_rst_ipc = {
+	.name = "ipc",
+	.prepare = ipc_prepare,
+	.late = ipc_late,
+	.end = ipc_end,
+};

@@ -1,0 +1,65 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * rst_ipc_kinds.h - between the sources of the ipc family of restore only.
+ *
+ * An opener returns a descriptor of a fresh open file description in the conductor; the caller
+ * owns it. Status flags are set by cpx_rst_open_ipc() afterwards.
+ */
+#ifndef CPX_RST_IPC_KINDS_H
+#define CPX_RST_IPC_KINDS_H
+
+#include "restore.h"
+
+#define CPX_RST_IPC_SLOT 15 /* of cpx_rst.family: the private data, for calls from other families */
+
+/* A descriptor made before it was asked for; which record's, and which of its ends. */
+struct cpx_ipc_made {
+	struct cpx_ipc_made *next;
+	const void *rec;
+	unsigned end;
+	int fd;	    /* owned; openers hand out duplicates */
+	bool taken; /* an ofd record has it */
+};
+
+struct cpx_rst_ipc {
+	struct cpx_ipc_made *made;
+	bool late_done;
+};
+
+static inline struct cpx_rst_ipc *cpx_rst_ipc_of(const struct cpx_rst *r)
+{
+	return r->family[CPX_RST_IPC_SLOT];
+}
+
+/* Keep @fd (owned from now on, also on failure). Return: 0 or CPX_E_NOMEM. */
+int cpx_ipc_made_add(struct cpx_rst *r, const void *rec, unsigned end, int fd,
+		     struct cpx_err *err);
+struct cpx_ipc_made *cpx_ipc_made_find(struct cpx_rst *r, const void *rec, unsigned end);
+
+/* The task with this PID in the job's namespace; NULL. */
+struct cpx_rst_task *cpx_ipc_task(const struct cpx_rst *r, uint32_t ns_pid);
+
+/* Act as the job's owner on files; put it back with cpx_ipc_self(). */
+struct cpx_ipc_who {
+	uint32_t uid, gid;
+};
+struct cpx_ipc_who cpx_ipc_as_owner(const struct cpx_rst *r);
+void cpx_ipc_self(struct cpx_ipc_who was);
+
+/* Open @fd's file again through /proc. Return: descriptor or -1 with errno. */
+int cpx_ipc_reopen(int fd, int flags);
+
+int cpx_rst_eventfd(struct cpx_rst *r, const struct cpx_rec_ofd *ofd, struct cpx_err *err);
+int cpx_rst_timerfd(struct cpx_rst *r, const struct cpx_rec_ofd *ofd, struct cpx_err *err);
+int cpx_rst_signalfd(struct cpx_rst *r, const struct cpx_rec_ofd *ofd, struct cpx_err *err);
+int cpx_rst_pidfd(struct cpx_rst *r, const struct cpx_rec_ofd *ofd, struct cpx_err *err);
+int cpx_rst_inotify(struct cpx_rst *r, const struct cpx_rec_ofd *ofd, struct cpx_err *err);
+int cpx_rst_epoll(struct cpx_rst *r, const struct cpx_rec_ofd *ofd, struct cpx_err *err);
+int cpx_rst_pipe(struct cpx_rst *r, const struct cpx_rec_ofd *ofd, struct cpx_err *err);
+
+/* Once, when all processes have their descriptors. */
+int cpx_rst_timerfds(struct cpx_rst *r, struct cpx_err *err);
+int cpx_rst_epolls(struct cpx_rst *r, struct cpx_err *err);
+int cpx_rst_inotifies(struct cpx_rst *r, struct cpx_err *err);
+
+#endif
