@@ -21,7 +21,7 @@ LIBRARIES := $(CHPOX) $(RESTORE) $(STORE) $(BASE)
 PROGRAMS := $(patsubst %,$(B)/%,$(patsubst main_%,chpox_%,$(basename $(notdir $(wildcard chpox/main_*.c))))) \
 	$(if $(wildcard scheduler/main_chpoxd.c),$(B)/chpoxd)
 
-all: $(PROGRAMS)
+all: $(LIBRARIES) $(SCHED) $(PROGRAMS)
 
 $(BASE): $(call objs,chpox/base)
 $(STORE): $(call objs,store)
