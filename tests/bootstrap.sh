@@ -119,9 +119,12 @@ kernel()
 	dpkg -x "$dir"/*.deb "$dir/root"
 	rm -f "$dir"/*.deb "$dir/download.log"
 	mkdir -p "$dir/modules"
+	# what the rig's machine needs: a disk, and to look at sockets
 	find "$dir/root/lib/modules" "$dir/root/usr/lib/modules" -type f \( \
-		-name 'unix_diag.ko*' -o -name 'inet_diag.ko*' -o -name 'tcp_diag.ko*' -o \
-		-name 'udp_diag.ko*' -o -name 'netlink_diag.ko*' -o -name 'af_packet_diag.ko*' \) \
+		-name 'virtio.ko*' -o -name 'virtio_ring.ko*' -o -name 'virtio_pci*.ko*' -o \
+		-name 'virtio_blk.ko*' -o -name 'unix_diag.ko*' -o -name 'inet_diag.ko*' -o \
+		-name 'tcp_diag.ko*' -o -name 'udp_diag.ko*' -o -name 'netlink_diag.ko*' -o \
+		-name 'af_packet_diag.ko*' \) \
 		-exec cp {} "$dir/modules/" \; 2>/dev/null || :
 	find "$dir/modules" -name '*.xz' -exec xz -d {} +
 	basename "$(echo "$dir"/root/boot/vmlinuz-*)" | sed 's/^vmlinuz-//' >"$dir/release"

@@ -31,7 +31,7 @@ $(T)/fuzz/%: $(B)/fuzz/tests/fuzz/%.o $(FUZZ_LIB)
 	@mkdir -p $(@D)
 	$(FUZZ_CC) $(FUZZ_CFLAGS) -fsanitize=fuzzer $< $(FUZZ_LIB) -o $@ $(LIBS)
 
-test-programs: $(TEST_PROGRAMS)
+test-programs: $(TEST_PROGRAMS) $(STATES)
 
 JOBS := $(shell nproc 2>/dev/null || echo 2)
 

@@ -1,0 +1,480 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * init.c - PID 1 of the rig's machines.
+ *
+ * Mounts what a program may expect, loads the few modules the initramfs brings, does the lines
+ * of /rig.list one after the other, writes /st as a cpio archive to the disk when one of them
+ * was "dump", and ends the machine. The lines:
+ *
+ *	run NAME	state program NAME: start, dump (it dies), restore, judge
+ *	dump NAME	start and dump; the image and all of /st/NAME leave with the archive
+ *	restore NAME	restore what an earlier machine's archive brought, judge
+ *
+ * Output on the console, after "RIG: ", is TAP. "RIG-RC=n" at the end is the authority (0 all
+ * is well); the machine also ends with it through isa-debug-exit where ioperm() is there.
+ */
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <ftw.h>
+#include <limits.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/io.h>
+#include <sys/mount.h>
+#include <sys/reboot.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/sysmacros.h>
+#include <sys/utsname.h>
+#include <sys/wait.h>
+#include <termios.h>
+#include <time.h>
+#include <unistd.h>
+
+#define EXIT_PORT 0xf4
+#define LIMIT_MS 60000
+
+struct rig {
+	char kernel[16]; /* "6.1" */
+	int failures;
+	int dumps; /* something is to be carried out */
+};
+
+static int64_t now_ms(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return ts.tv_sec * 1000LL + ts.tv_nsec / 1000000;
+}
+
+static void put_file(const char *path, const char *text)
+{
+	int fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0644);
+
+	if (fd >= 0) {
+		if (write(fd, text, strlen(text)) < 0)
+			fprintf(stderr, "%s: %s\n", path, strerror(errno));
+		close(fd);
+	}
+}
+
+static void mount_all(void)
+{
+	static const struct {
+		const char *type, *where, *data;
+	} mounts[] = {
+		{ "proc", "/proc", "" },
+		{ "sysfs", "/sys", "" },
+		{ "devtmpfs", "/dev", "" },
+		{ "cgroup2", "/sys/fs/cgroup", "" },
+		{ "tmpfs", "/tmp", "mode=1777" },
+		{ "tmpfs", "/run", "mode=0755" },
+		{ "devpts", "/dev/pts", "gid=5,mode=620,ptmxmode=666" },
+		{ "tmpfs", "/dev/shm", "mode=1777" },
+	};
+
+	for (size_t i = 0; i < sizeof(mounts) / sizeof(mounts[0]); i++) {
+		mkdir(mounts[i].where, 0755);
+		if (mount(mounts[i].type, mounts[i].where, mounts[i].type, 0, mounts[i].data))
+			printf("RIG: # mount %s: %s\n", mounts[i].where, strerror(errno));
+	}
+	if (symlink("/proc/self/fd", "/dev/fd") && errno != EEXIST)
+		printf("RIG: # /dev/fd: %s\n", strerror(errno));
+}
+
+/* Their order does not matter: as many rounds as there are levels of dependency. */
+static void load_modules(const char *kernel)
+{
+	char dir[64], path[PATH_MAX];
+
+	snprintf(dir, sizeof(dir), "/modules/%s", kernel);
+	for (int round = 0; round < 5; round++) {
+		DIR *d = opendir(dir);
+		struct dirent *e;
+
+		while (d && (e = readdir(d))) {
+			int fd;
+
+			if (e->d_name[0] == '.')
+				continue;
+			snprintf(path, sizeof(path), "%s/%s", dir, e->d_name);
+			fd = open(path, O_RDONLY | O_CLOEXEC);
+			if (fd >= 0) {
+				syscall(SYS_finit_module, fd, "", 0);
+				close(fd);
+			}
+		}
+		if (d)
+			closedir(d);
+	}
+}
+
+/* Wait for what falls to us; @pid's status into *status. Return: 1 when @pid ended. */
+static int reap(pid_t pid, int *status)
+{
+	int st, found = 0;
+	pid_t got;
+
+	while ((got = waitpid(-1, &st, WNOHANG)) > 0) {
+		if (got == pid) {
+			*status = st;
+			found = 1;
+		}
+	}
+	return found;
+}
+
+static void pause_ms(long ms)
+{
+	struct timespec ts = { ms / 1000, ms % 1000 * 1000000 };
+
+	nanosleep(&ts, NULL);
+}
+
+static pid_t spawn(char *const argv[], const char *log)
+{
+	pid_t pid = fork();
+
+	if (pid)
+		return pid;
+	int fd = open(log, O_WRONLY | O_CREAT | O_APPEND, 0644);
+	int null = open("/dev/null", O_RDONLY);
+
+	dup2(null, 0);
+	dup2(fd, 1);
+	dup2(fd, 2);
+	if (fd > 2)
+		close(fd);
+	if (null > 2)
+		close(null);
+	execv(argv[0], argv);
+	dprintf(2, "exec %s: %s\n", argv[0], strerror(errno));
+	_exit(127);
+}
+
+/* Run to its end. Return: exit status, 128 + signal, or -1 when out of time. */
+static int run_to_end(char *const argv[], const char *log)
+{
+	int64_t until = now_ms() + LIMIT_MS;
+	pid_t pid = spawn(argv, log);
+	int st;
+
+	while (now_ms() < until) {
+		if (reap(pid, &st))
+			return WIFEXITED(st) ? WEXITSTATUS(st) : 128 + WTERMSIG(st);
+		pause_ms(5);
+	}
+	kill(pid, SIGKILL);
+	return -1;
+}
+
+static int await_file(const char *path)
+{
+	int64_t until = now_ms() + LIMIT_MS;
+	int st;
+
+	while (now_ms() < until) {
+		reap(0, &st);
+		if (access(path, F_OK) == 0)
+			return 1;
+		pause_ms(5);
+	}
+	return 0;
+}
+
+static void show(const char *dir, const char *name)
+{
+	char path[256], line[512];
+	FILE *f;
+
+	snprintf(path, sizeof(path), "%s/%s", dir, name);
+	f = fopen(path, "re");
+	while (f && fgets(line, sizeof(line), f))
+		printf("RIG: # %s: %s%s", name, line, strchr(line, '\n') ? "" : "\n");
+	if (f)
+		fclose(f);
+}
+
+static void verdict(struct rig *rig, const char *what, const char *name, const char *why)
+{
+	char dir[128];
+
+	if (why && strncmp(why, "SKIP", 4) == 0) {
+		printf("RIG: ok %s: %s %s # SKIP%s\n", rig->kernel, what, name, why + 4);
+		return;
+	}
+	if (!why) {
+		printf("RIG: ok %s: %s %s\n", rig->kernel, what, name);
+		return;
+	}
+	rig->failures++;
+	snprintf(dir, sizeof(dir), "/st/%s", name);
+	show(dir, "fail");
+	show(dir, "tool");
+	printf("RIG: not ok %s: %s %s: %s\n", rig->kernel, what, name, why);
+}
+
+/* Start a state program and wait until its state is there. Return: NULL or why not. */
+static const char *start(const char *name, char *result, size_t size)
+{
+	char prog[128], dir[128], path[160], log[160];
+	char *argv[] = { prog, dir, NULL };
+	FILE *f;
+
+	snprintf(prog, sizeof(prog), "/bin/%s", name);
+	snprintf(dir, sizeof(dir), "/st/%s", name);
+	mkdir(dir, 0755);
+	setenv("ST_DIR", dir, 1);
+	snprintf(log, sizeof(log), "%s/stdout", dir);
+	spawn(argv, log);
+	unsetenv("ST_DIR");
+	for (int i = 0; i < LIMIT_MS / 10; i++) {
+		int st;
+
+		reap(0, &st);
+		snprintf(path, sizeof(path), "%s/ready", dir);
+		if (access(path, F_OK) == 0)
+			return NULL;
+		snprintf(path, sizeof(path), "%s/result", dir);
+		f = fopen(path, "re");
+		if (f) {
+			if (!fgets(result, (int)size, f))
+				snprintf(result, size, "set-up failed");
+			result[strcspn(result, "\n")] = '\0';
+			fclose(f);
+			return result;
+		}
+		pause_ms(10);
+	}
+	return "never ready";
+}
+
+static const char *dump(const char *name)
+{
+	char pid[32] = "", path[160], image[160], tool[160];
+	char *argv[] = { "/bin/chpox_ctl", "dump", pid, "--to", image, NULL };
+	FILE *f;
+
+	snprintf(path, sizeof(path), "/st/%s/pid", name);
+	snprintf(image, sizeof(image), "/st/%s/img", name);
+	snprintf(tool, sizeof(tool), "/st/%s/tool", name);
+	f = fopen(path, "re");
+	if (!f || !fgets(pid, sizeof(pid), f)) {
+		if (f)
+			fclose(f);
+		return "no pid";
+	}
+	fclose(f);
+	pid[strcspn(pid, "\n")] = '\0';
+	pause_ms(100);
+	if (run_to_end(argv, tool) != 0)
+		return "dump failed";
+	for (int i = 0; i < 500; i++) {
+		int st;
+
+		reap(0, &st);
+		if (kill(atoi(pid), 0) != 0)
+			return NULL;
+		pause_ms(10);
+	}
+	return "still there after the dump";
+}
+
+static const char *restore(const char *name)
+{
+	char image[160], tool[160], path[160], answer[256] = "";
+	char *argv[] = { "/bin/chpox_ctl", "restore", image, "--detach", NULL };
+	FILE *f;
+
+	snprintf(image, sizeof(image), "/st/%s/img", name);
+	snprintf(tool, sizeof(tool), "/st/%s/tool", name);
+	if (run_to_end(argv, tool) != 0)
+		return "restore failed";
+	pause_ms(100);
+	snprintf(path, sizeof(path), "/st/%s/go", name);
+	put_file(path, "");
+	snprintf(path, sizeof(path), "/st/%s/result", name);
+	if (!await_file(path))
+		return "no answer";
+	f = fopen(path, "re");
+	if (f) {
+		if (!fgets(answer, sizeof(answer), f))
+			answer[0] = '\0';
+		fclose(f);
+	}
+	return strncmp(answer, "PASS", 4) == 0 ? NULL : "differs";
+}
+
+static int remove_entry(const char *path, const struct stat *st, int type, struct FTW *ftw)
+{
+	(void)st, (void)type, (void)ftw;
+	return remove(path);
+}
+
+static void do_line(struct rig *rig, const char *verb, const char *name)
+{
+	char result[256];
+	const char *why;
+
+	if (strcmp(verb, "run") == 0) {
+		why = start(name, result, sizeof(result));
+		if (!why)
+			why = dump(name);
+		if (!why)
+			why = restore(name);
+	} else if (strcmp(verb, "dump") == 0) {
+		why = start(name, result, sizeof(result));
+		if (!why)
+			why = dump(name);
+		rig->dumps++;
+	} else if (strcmp(verb, "restore") == 0) {
+		why = restore(name);
+	} else {
+		why = "no such verb";
+	}
+	verdict(rig, verb, name, why);
+	if (strcmp(verb, "run") == 0) {
+		char dir[128];
+
+		snprintf(dir, sizeof(dir), "/st/%s", name);
+		nftw(dir, remove_entry, 16, FTW_DEPTH | FTW_PHYS);
+	}
+}
+
+/* One entry in cpio's "newc" form, which the next machine's kernel unpacks as initramfs. */
+static int put_entry(FILE *out, const char *name, const struct stat *st, const void *data,
+		     size_t size)
+{
+	static const char zero[4];
+	size_t len = strlen(name) + 1;
+
+	fprintf(out, "070701%08x%08x%08x%08x%08x%08x%08zx%08x%08x%08x%08x%08zx%08x", 0u,
+		(unsigned)st->st_mode, (unsigned)st->st_uid, (unsigned)st->st_gid, 1u,
+		(unsigned)st->st_mtime, size, 0u, 0u, major(st->st_rdev), minor(st->st_rdev), len,
+		0u);
+	fwrite(name, 1, len, out);
+	fwrite(zero, 1, (4 - (110 + len) % 4) % 4, out);
+	if (size)
+		fwrite(data, 1, size, out);
+	fwrite(zero, 1, (4 - size % 4) % 4, out);
+	return ferror(out) ? -1 : 0;
+}
+
+static int put_content(FILE *out, const char *path, const struct stat *st)
+{
+	char target[PATH_MAX];
+	char *data;
+	ssize_t n;
+	int fd, rc;
+
+	if (S_ISLNK(st->st_mode)) {
+		n = readlink(path, target, sizeof(target));
+		return n < 0 ? -1 : put_entry(out, path + 1, st, target, (size_t)n);
+	}
+	if (!S_ISREG(st->st_mode))
+		return put_entry(out, path + 1, st, NULL, 0);
+	data = calloc(1, (size_t)st->st_size + 1);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (!data || fd < 0) {
+		free(data);
+		return -1;
+	}
+	n = read(fd, data, (size_t)st->st_size);
+	close(fd);
+	rc = n < 0 ? -1 : put_entry(out, path + 1, st, data, (size_t)st->st_size);
+	free(data);
+	return rc;
+}
+
+static int put_tree(FILE *out, const char *path)
+{
+	struct stat st;
+	struct dirent *e;
+	int rc = 0;
+	DIR *d;
+
+	if (lstat(path, &st) || put_content(out, path, &st))
+		return -1;
+	if (!S_ISDIR(st.st_mode))
+		return 0;
+	d = opendir(path);
+	while (d && rc == 0 && (e = readdir(d))) {
+		char sub[PATH_MAX];
+
+		if (strcmp(e->d_name, ".") == 0 || strcmp(e->d_name, "..") == 0)
+			continue;
+		if (snprintf(sub, sizeof(sub), "%s/%s", path, e->d_name) < (int)sizeof(sub))
+			rc = put_tree(out, sub);
+	}
+	if (d)
+		closedir(d);
+	return rc;
+}
+
+static void carry_out(struct rig *rig)
+{
+	struct stat none = { 0 };
+	int fd = open("/dev/vda", O_WRONLY | O_CLOEXEC);
+	FILE *out = fd >= 0 ? fdopen(fd, "w") : NULL;
+	long size = -1;
+
+	if (out && put_tree(out, "/st") == 0 && put_entry(out, "TRAILER!!!", &none, NULL, 0) == 0)
+		size = ftell(out);
+	if (out && (fflush(out) || fsync(fileno(out))))
+		size = -1;
+	if (out)
+		fclose(out);
+	printf("RIG-OUT=%ld\n", size);
+	if (size < 0) {
+		printf("RIG: not ok %s: carry out: %s\n", rig->kernel, strerror(errno));
+		rig->failures++;
+	}
+}
+
+static void end(int rc)
+{
+	printf("RIG-RC=%d\n", rc);
+	fflush(stdout);
+	tcdrain(1);
+	sync();
+	pause_ms(50);
+	if (ioperm(EXIT_PORT, 4, 1) == 0)
+		outl((unsigned)rc, EXIT_PORT);
+	reboot(RB_POWER_OFF);
+	for (;;)
+		pause();
+}
+
+int main(void)
+{
+	struct rig rig = { 0 };
+	struct utsname un;
+	char verb[32], name[64];
+	FILE *list;
+
+	setvbuf(stdout, NULL, _IOLBF, 0);
+	mount_all();
+	uname(&un);
+	snprintf(rig.kernel, sizeof(rig.kernel), "%d.%d", atoi(un.release),
+		 atoi(strchr(un.release, '.') + 1));
+	load_modules(rig.kernel);
+	/* programs to be moved get PIDs that no other machine's kernel threads have */
+	put_file("/proc/sys/kernel/ns_last_pid", getenv("RIG_PID") ? getenv("RIG_PID") : "1000");
+	setenv("PATH", "/bin:/usr/bin:/sbin", 1);
+	mkdir("/st", 0755);
+	chdir("/");
+	list = fopen("/rig.list", "re");
+	while (list && fscanf(list, "%31s %63s", verb, name) == 2)
+		do_line(&rig, verb, name);
+	if (!list)
+		rig.failures++;
+	if (rig.dumps)
+		carry_out(&rig);
+	end(rig.failures ? 1 : 0);
+}
