@@ -290,9 +290,40 @@ static size_t build_fpstate(const struct cpx_tracee *t, uint8_t *fp)
 	return size + 4;
 }
 
-/* ip and ax with which an interrupted call is issued again by a thread that is on its own. */
-static void restart_regs(const struct user_regs_struct *r, uint64_t *ip, uint64_t *ax)
+/* Does @addr point to something that can be a time-out? */
+static bool is_timespec(const struct cpx_tracee *t, uint64_t addr)
 {
+	int64_t ts[2];
+
+	return addr >= 4096 && addr % 8 == 0 &&
+	       cpx_tracee_read(t, addr, ts, sizeof(ts), NULL) == 0 && ts[0] >= 0 &&
+	       ts[0] < 10000000000 && ts[1] >= 0 && ts[1] < 1000000000;
+}
+
+/* Only four calls leave a restart block: nanosleep, clock_nanosleep, poll, futex. */
+long cpx_tracee_restart_nr(const struct cpx_tracee *t)
+{
+	const struct user_regs_struct *r = &t->regs;
+	uint64_t op = r->rsi & ~(128ull | 256ull);
+
+	if ((int64_t)r->orig_rax != SYS_restart_syscall)
+		return (int64_t)r->orig_rax < 0 ? -1 : (long)r->orig_rax;
+	if (r->rdi < 4096 || (int64_t)(int32_t)r->rdi == (int64_t)r->rdi)
+		return is_timespec(t, r->rdx) ? SYS_clock_nanosleep : SYS_poll;
+	if (r->rsi & 128 && (op == 0 || op == 9) && r->rdi % 4 == 0 && is_timespec(t, r->r10))
+		return SYS_futex;
+	if ((r->rsi == 0 || r->rsi > (1u << 20)) && is_timespec(t, r->rdi))
+		return SYS_nanosleep;
+	if ((op == 0 || op == 9) && r->rdi % 4 == 0 && is_timespec(t, r->r10))
+		return SYS_futex;
+	return SYS_poll;
+}
+
+/* ip and ax with which an interrupted call is issued again by a thread that is on its own. */
+static void restart_regs(const struct cpx_tracee *t, uint64_t *ip, uint64_t *ax)
+{
+	const struct user_regs_struct *r = &t->regs;
+
 	*ip = r->rip;
 	*ax = r->rax;
 	if ((int64_t)r->orig_rax < 0)
@@ -303,7 +334,7 @@ static void restart_regs(const struct user_regs_struct *r, uint64_t *ip, uint64_
 	case ERESTARTNOHAND:
 	case ERESTART_RESTARTBLOCK:
 		*ip = r->rip - 2;
-		*ax = r->orig_rax;
+		*ax = (uint64_t)cpx_tracee_restart_nr(t);
 	}
 }
 
@@ -313,7 +344,7 @@ static size_t build_frame(const struct cpx_tracee *t, uint8_t *uc, uint64_t addr
 	uint8_t *mc = uc + UC_MCONTEXT;
 	uint64_t ip, ax;
 
-	restart_regs(r, &ip, &ax);
+	restart_regs(t, &ip, &ax);
 	memset(uc, 0, FRAME_FP);
 	put64(uc + UC_FLAGS, UC_FP_XSTATE | UC_SIGCONTEXT_SS | UC_STRICT_RESTORE_SS);
 	/* flags that no alternate stack has: the kernel leaves the thread's own in place */

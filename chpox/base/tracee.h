@@ -91,6 +91,13 @@ int cpx_tracee_ok(struct cpx_tracee *t, int64_t *ret, const char *what, long nr,
 uint64_t cpx_tracee_push(struct cpx_tracee *t, const void *buf, size_t len);
 void cpx_tracee_reset(struct cpx_tracee *t); /* forget what was pushed */
 
+/*
+ * cpx_tracee_restart_nr() - the number of the system call a saved thread was in: orig_ax, but where
+ * the kernel already shows restart_syscall (after an earlier stop) the call that it stands
+ * for, told from its arguments, which are intact. Return: the number, or -1 for none.
+ */
+long cpx_tracee_restart_nr(const struct cpx_tracee *t);
+
 /* The process's memory, any protection. Return: 0 or CPX_E_*. */
 int cpx_tracee_read(const struct cpx_tracee *t, uint64_t addr, void *buf, size_t len,
 		    struct cpx_err *err);
