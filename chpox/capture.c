@@ -359,6 +359,25 @@ static uint64_t xcr0(void)
 	return (uint64_t)hi << 32 | lo;
 }
 
+/* The job's own clocks: in a time namespace they are offset from ours. */
+static void job_clocks(const struct cpx_cap_task *root, struct cpx_rec_host *h)
+{
+	CPX_AUTO_FREE char *text = NULL;
+	long long s, ns;
+	const char *p;
+
+	h->monotonic_ns = cpx_mono_ns();
+	h->boottime_ns = cpx_boot_ns();
+	if (cpx_read_file(root->proc_fd, "timens_offsets", 4096, &text, NULL) < 0)
+		return;
+	p = strstr(text, "monotonic");
+	if (p && sscanf(p + 9, "%lld %lld", &s, &ns) == 2)
+		h->monotonic_ns += s * 1000000000 + ns;
+	p = strstr(text, "boottime");
+	if (p && sscanf(p + 8, "%lld %lld", &s, &ns) == 2)
+		h->boottime_ns += s * 1000000000 + ns;
+}
+
 static int host_record(struct cpx_cap *c, struct cpx_err *err)
 {
 	struct cpx_rec_host *h = cpx_state_new_rec(c->st, host);
@@ -382,8 +401,7 @@ static int host_record(struct cpx_cap *c, struct cpx_err *err)
 		h->boot_id = cpx_state_str(c->st, boot);
 	}
 	h->realtime_ns = cpx_clock_ns(CLOCK_REALTIME);
-	h->monotonic_ns = cpx_mono_ns();
-	h->boottime_ns = cpx_boot_ns();
+	job_clocks(c->tasks[0], h);
 	h->xfeatures = xcr0();
 	h->cpu = cpu_words(c->st);
 	h->root_pid = (uint32_t)c->tasks[0]->ns_pid;

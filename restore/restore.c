@@ -82,12 +82,18 @@ pid_t cpx_rst_spawn(struct cpx_rst *r, struct cpx_err *err)
 {
 	pid_t want = (pid_t)r->tasks[0].rec->pid;
 	CPX_AUTO_FD self = (int)syscall(SYS_pidfd_open, getpid(), 0);
+	const struct cpx_rec_host *host = cpx_state_rec(r->st, host, 0);
+	int old;
+	pid_t pid;
 
 	if (self < 0)
 		return cpx_err_sys(err, errno, "open own process");
 	if (r->opts->spawn)
-		return r->opts->spawn(r->opts->spawn_ctx, want, self, err);
-	return spawn_here(want, self, err);
+		return r->opts->spawn(r->opts->spawn_ctx, want, self, host, err);
+	cpx_restore_clocks(host->monotonic_ns, host->boottime_ns, &old);
+	pid = spawn_here(want, self, err);
+	cpx_restore_clocks_back(&old);
+	return pid;
 }
 
 /* --- checks ----------------------------------------------------------------------------------

@@ -39,10 +39,12 @@ struct cpx_restore_opts {
 	/*
 	 * Make the root process: a child of whoever shall be its parent, with PID @ns_pid in the
 	 * job's namespace, that runs cpx_restore_child(@conductor_pidfd). The descriptor is
-	 * borrowed; pass it on by fork or SCM_RIGHTS. Return: its PID in the caller's namespace
+	 * borrowed; pass it on by fork or SCM_RIGHTS. Who forks should call
+	 * cpx_restore_clocks() with @host's clocks before. Return: its PID in the caller's namespace
 	 * or CPX_E_EXIST where that PID is taken. NULL: a child of the caller, in its namespace.
 	 */
-	pid_t (*spawn)(void *ctx, pid_t ns_pid, int conductor_pidfd, struct cpx_err *err);
+	pid_t (*spawn)(void *ctx, pid_t ns_pid, int conductor_pidfd, const struct cpx_rec_host *host,
+		       struct cpx_err *err);
 	void *spawn_ctx;
 	int stdio[3]; /* replace the job's outside terminal or pipes by these; -1: as recorded */
 	void (*progress)(void *ctx, uint64_t done, uint64_t total);
@@ -65,6 +67,15 @@ int cpx_restore_run(const struct cpx_restore_opts *opts, struct cpx_restore_resu
  * across PID namespaces), and sleeps. Never returns.
  */
 void cpx_restore_child(int conductor_pidfd) __attribute__((noreturn));
+
+/*
+ * cpx_restore_clocks() - make children forked from now on see CLOCK_MONOTONIC and
+ * CLOCK_BOOTTIME go on from these values (ns), in a time namespace of their own.
+ * cpx_restore_clocks_back() ends that for later children; *@old is what the first one gave.
+ * Return: 1, or 0 where that cannot be had (the clocks jump then).
+ */
+int cpx_restore_clocks(int64_t monotonic_ns, int64_t boottime_ns, int *old);
+void cpx_restore_clocks_back(int *old);
 
 /* --- what families see ---------------------------------------------------------------- */
 
