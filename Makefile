@@ -17,11 +17,12 @@ STORE := $(B)/libstore.a
 RESTORE := $(B)/librestore.a
 CHPOX := $(B)/libchpox.a
 SCHED := $(B)/libscheduler.a
-LIBRARIES := $(CHPOX) $(RESTORE) $(STORE) $(BASE)
+LIBRARIES := $(CHPOX) $(SCHED) $(RESTORE) $(STORE) $(BASE)
+LINK   := -Wl,--start-group $(LIBRARIES) -Wl,--end-group
 PROGRAMS := $(patsubst %,$(B)/%,$(patsubst main_%,chpox_%,$(basename $(notdir $(wildcard chpox/main_*.c))))) \
 	$(if $(wildcard scheduler/main_chpoxd.c),$(B)/chpoxd)
 
-all: $(LIBRARIES) $(SCHED) $(PROGRAMS)
+all: $(LIBRARIES) $(PROGRAMS)
 
 $(BASE): $(call objs,chpox/base)
 $(STORE): $(call objs,store)
@@ -37,10 +38,10 @@ $(B)/%.o: %.c
 	$(CC) $(ALL_CFLAGS) -MMD -MP -c $< -o $@
 
 $(B)/chpox_%: $(B)/chpox/main_%.o $(LIBRARIES)
-	$(CC) $(ALL_CFLAGS) $< $(LIBRARIES) -o $@ $(LIBS)
+	$(CC) $(ALL_CFLAGS) $< $(LINK) -o $@ $(LIBS)
 
-$(B)/chpoxd: $(B)/scheduler/main_chpoxd.o $(SCHED) $(LIBRARIES)
-	$(CC) $(ALL_CFLAGS) $< $(SCHED) $(LIBRARIES) -o $@ $(LIBS)
+$(B)/chpoxd: $(B)/scheduler/main_chpoxd.o $(LIBRARIES)
+	$(CC) $(ALL_CFLAGS) $< $(LINK) -o $@ $(LIBS)
 
 clean:
 	rm -rf $(B)

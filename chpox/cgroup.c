@@ -1,0 +1,113 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "cgroup.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <mntent.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/types.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/err.h"
+#include "base/fd.h"
+
+int cpx_cgroup_base(char path[CPX_CGROUP_PATH])
+{
+	FILE *f = setmntent("/proc/self/mounts", "re");
+	struct mntent *m;
+	int found = CPX_E_UNSUPPORTED;
+
+	while (f && (m = getmntent(f))) {
+		if (strcmp(m->mnt_type, "cgroup2") || strlen(m->mnt_dir) >= CPX_CGROUP_PATH - 128)
+			continue;
+		if (access(m->mnt_dir, W_OK))
+			continue;
+		strcpy(path, m->mnt_dir);
+		found = 0;
+		break;
+	}
+	if (f)
+		endmntent(f);
+	return found;
+}
+
+static int group_path(const char *name, char path[CPX_CGROUP_PATH])
+{
+	size_t n;
+
+	if (cpx_cgroup_base(path) < 0)
+		return CPX_E_UNSUPPORTED;
+	n = strlen(path);
+	if (snprintf(path + n, CPX_CGROUP_PATH - n, "/%s", name) >= (int)(CPX_CGROUP_PATH - n))
+		return CPX_E_LIMIT;
+	return 0;
+}
+
+int cpx_cgroup_make(const char *name, struct cpx_err *err)
+{
+	char path[CPX_CGROUP_PATH];
+	int fd;
+
+	if (group_path(name, path) < 0)
+		return cpx_err_set(err, CPX_E_UNSUPPORTED, "no cgroup v2");
+	if (mkdir(path, 0755) && errno != EEXIST)
+		return cpx_err_sys(err, errno, "cannot make cgroup %s", path);
+	fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	return fd < 0 ? cpx_err_sys(err, errno, "cannot open cgroup %s", path) : fd;
+}
+
+int cpx_cgroup_add(int cgroup_fd, pid_t pid, struct cpx_err *err)
+{
+	CPX_AUTO_FD fd = openat(cgroup_fd, "cgroup.procs", O_WRONLY | O_CLOEXEC);
+	char text[16];
+	int n = snprintf(text, sizeof(text), "%d", pid);
+
+	if (fd < 0 || write(fd, text, (size_t)n) != n)
+		return cpx_err_sys(err, errno, "cannot move pid %d to its cgroup", pid);
+	return 0;
+}
+
+static int populated(int dir)
+{
+	CPX_AUTO_FREE char *s = NULL;
+
+	if (cpx_read_file(dir, "cgroup.events", 4096, &s, NULL) < 0)
+		return 0;
+	return strstr(s, "populated 1") != NULL;
+}
+
+int cpx_cgroup_kill(const char *name, int timeout_ms, struct cpx_err *err)
+{
+	char path[CPX_CGROUP_PATH];
+	CPX_AUTO_FD dir = -1;
+	CPX_AUTO_FD kill_fd = -1;
+	int64_t end = cpx_mono_ns() + timeout_ms * 1000000LL;
+	struct timespec nap = { .tv_nsec = 1000000 };
+
+	if (group_path(name, path) < 0)
+		return 0;
+	dir = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (dir < 0)
+		return 0;
+	kill_fd = openat(dir, "cgroup.kill", O_WRONLY | O_CLOEXEC);
+	if (kill_fd >= 0 && write(kill_fd, "1", 1) != 1)
+		return cpx_err_sys(err, errno, "cannot kill what is in cgroup %s", path);
+	while (populated(dir)) {
+		if (cpx_mono_ns() > end)
+			return cpx_err_set(err, CPX_E_TIMEOUT, "processes in %s do not end", path);
+		nanosleep(&nap, NULL);
+	}
+	return 0;
+}
+
+void cpx_cgroup_remove(const char *name)
+{
+	char path[CPX_CGROUP_PATH];
+
+	if (group_path(name, path) == 0)
+		rmdir(path);
+}

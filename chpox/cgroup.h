@@ -1,0 +1,27 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * cgroup.h - one cgroup (v2) a job, in which its whole tree is from the start on, so that it can
+ * be killed and waited for as one. Where no writable v2 hierarchy is mounted all of this answers
+ * CPX_E_UNSUPPORTED and jobs do without.
+ */
+#ifndef CPX_CGROUP_H
+#define CPX_CGROUP_H
+
+#include <sys/types.h>
+
+struct cpx_err;
+
+#define CPX_CGROUP_PATH 512
+
+/* Where cgroup v2 is mounted, if we may make groups there. */
+int cpx_cgroup_base(char path[CPX_CGROUP_PATH]);
+
+/* Make (or find) the group @name. Return: a descriptor of its directory. */
+int cpx_cgroup_make(const char *name, struct cpx_err *err);
+/* Move a process and, as they are now, nobody else. */
+int cpx_cgroup_add(int cgroup_fd, pid_t pid, struct cpx_err *err);
+/* Kill all in the group and wait until it is empty, @timeout_ms at most. No group: nothing. */
+int cpx_cgroup_kill(const char *name, int timeout_ms, struct cpx_err *err);
+void cpx_cgroup_remove(const char *name);
+
+#endif

@@ -1,0 +1,406 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* dump, restore, inspect, verify: an image in a directory, without daemon and registry. */
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/signalfd.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "../restore/restore.h"
+#include "../store/image.h"
+#include "base/buf.h"
+#include "base/cmd.h"
+#include "base/err.h"
+#include "base/fd.h"
+#include "base/log.h"
+#include "box.h"
+#include "capture.h"
+#include "ctl.h"
+#include "gen.h"
+
+#define DUMP_JOB "dump"
+#define FILE_AS_CALLER ((uint32_t)-1)
+
+/* clang-format off */
+static const struct { const char *name; enum cpx_codec v; } codecs[] = {
+	{ "lz4", CPX_CODEC_LZ4 }, { "zlib", CPX_CODEC_ZLIB }, { "none", CPX_CODEC_NONE },
+};
+static const struct { const char *name; enum cpx_snapshot_way v; } ways[] = {
+	{ "auto", CPX_SNAP_AUTO }, { "clone", CPX_SNAP_CLONE }, { "stop", CPX_SNAP_STOP },
+};
+/* clang-format on */
+
+/* @table of {name, v}; sets @out from option @opt, leaves it where that was not given. */
+#define PICK(a, opt, table, out, err)                                                        \
+	({                                                                                   \
+		const char *s_ = cpx_arg(a, opt);                                            \
+		int r_ = s_ ? CPX_E_INVAL : 0;                                               \
+		for (size_t i_ = 0; s_ && i_ < sizeof(table) / sizeof((table)[0]); i_++)     \
+			if (!strcmp(s_, (table)[i_].name)) {                                 \
+				*(out) = (table)[i_].v;                                      \
+				r_ = 0;                                                      \
+			}                                                                    \
+		r_ ? cpx_err_set(err, r_, "--%s cannot be '%s'", opt, s_) : 0;               \
+	})
+
+static int workers_of(const struct cpx_args *a, unsigned *out, struct cpx_err *err)
+{
+	const char *s = cpx_arg(a, "workers");
+	uint64_t v;
+
+	if (!s)
+		return 0;
+	if (cpx_parse_u64(s, "number of workers", 256, &v, err) < 0)
+		return CPX_E_INVAL;
+	*out = (unsigned)v;
+	return 0;
+}
+
+static int open_dir(const char *dir, bool create, struct cpx_store **out, struct cpx_err *err)
+{
+	struct cpx_store_opts so = { .create = create, .uid = FILE_AS_CALLER,
+				     .gid = FILE_AS_CALLER };
+
+	return cpx_store_open(dir, &so, out, err);
+}
+
+/* A name for the next generation in this directory: behind all that are there. */
+static int next_id(struct cpx_store *s, struct cpx_gen_id *id, struct cpx_err *err)
+{
+	CPX_AUTO_FREE struct cpx_gen_entry *list = NULL;
+	int n = cpx_store_list(s, DUMP_JOB, &list, err);
+
+	if (n < 0)
+		return n;
+	memset(id, 0, sizeof(*id));
+	strcpy(id->job, DUMP_JOB);
+	id->epoch = 1;
+	for (int i = 0; i < n; i++) {
+		if (list[i].id.epoch > id->epoch)
+			id->epoch = list[i].id.epoch;
+		if (list[i].id.seq > id->seq)
+			id->seq = list[i].id.seq;
+	}
+	id->seq++;
+	return cpx_gen_nonce(id->nonce, err);
+}
+
+static int dump_to(const struct cpx_args *a, struct cpx_capture_opts *o, struct cpx_err *err)
+{
+	struct cpx_capture_result res;
+	struct cpx_progress progress;
+	char mem[16], stored[16];
+	int r;
+
+	r = next_id(o->store, &o->id, err);
+	if (r < 0)
+		return r;
+	cpx_progress_begin(&progress, "dumping");
+	o->progress = cpx_progress_step;
+	o->progress_ctx = &progress;
+	r = cpx_capture_run(o, &res, err);
+	cpx_progress_end(&progress);
+	if (r < 0)
+		return r;
+	printf("%s: %u processes, %u threads, %s of memory in %s, pause %.1f ms, %.2f s\n",
+	       cpx_arg(a, "to"), res.tasks, res.threads,
+	       cpx_human_size(res.image.bytes_memory, mem),
+	       cpx_human_size(res.image.bytes_stored, stored), (double)res.pause_ns / 1e6,
+	       (double)res.total_ns / 1e9);
+	return 0;
+}
+
+int cpx_ctl_dump(const struct cpx_args *a, struct cpx_err *err)
+{
+	struct cpx_capture_opts o = { .image.codec = CPX_CODEC_LZ4,
+				      .after = CPX_AFTER_KILL,
+				      .owner_uid = geteuid(),
+				      .owner_gid = getegid() };
+	const char *to = cpx_arg(a, "to");
+	int r;
+
+	if (cpx_parse_pid(a->pos[0], &o.root, err) < 0 ||
+	    PICK(a, "codec", codecs, &o.image.codec, err) ||
+	    PICK(a, "snapshot", ways, &o.snapshot, err) ||
+	    workers_of(a, &o.image.workers, err) < 0)
+		return CPX_E_INVAL;
+	if (!to)
+		return cpx_err_set(err, CPX_E_INVAL, "dump: where to? give --to DIR");
+	if (o.root == getpid() || kill(o.root, 0) == -1)
+		return cpx_err_set(err, CPX_E_NOENT, "cannot dump pid %d: %s", o.root,
+				   o.root == getpid() ? "that is chpox_ctl itself" :
+				   errno == EPERM     ? "it is not yours" :
+							"there is no such process");
+	if (cpx_arg_given(a, "leave-running"))
+		o.after = CPX_AFTER_RUN;
+	r = open_dir(to, true, &o.store, err);
+	if (r >= 0) {
+		r = dump_to(a, &o, err);
+		cpx_store_close(o.store);
+	}
+	return r < 0 ? cpx_err_wrap(err, "cannot dump pid %d to %s", o.root, to) : 0;
+}
+
+/* --- restore --------------------------------------------------------------------------- */
+
+struct restore_job {
+	const char *dir, *pidfile;
+	bool detach, new_pids;
+	struct cpx_restore_opts opts;
+	struct cpx_restore_result res;
+	struct cpx_box box;
+};
+
+static int write_pidfile(const char *path, pid_t pid, struct cpx_err *err)
+{
+	char tmp[4096], text[16];
+	int n = snprintf(text, sizeof(text), "%d\n", pid);
+	CPX_AUTO_FD fd = -1;
+
+	/* whole or not at all: others poll for this file */
+	if (snprintf(tmp, sizeof(tmp), "%s.%d.tmp", path, getpid()) >= (int)sizeof(tmp))
+		return cpx_err_set(err, CPX_E_LIMIT, "path of the pidfile is too long");
+	fd = open(tmp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0644);
+	if (fd < 0 || cpx_write_full(fd, text, (size_t)n) || rename(tmp, path)) {
+		int sys = errno;
+
+		unlink(tmp);
+		return cpx_err_sys(err, sys, "cannot write pidfile %s", path);
+	}
+	return 0;
+}
+
+static void forward(pid_t pid, int pidfd, int sig)
+{
+	if (pidfd >= 0)
+		syscall(SYS_pidfd_send_signal, pidfd, sig, NULL, 0);
+	else
+		kill(pid, sig);
+}
+
+static int exit_code(int status)
+{
+	return WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
+}
+
+static void block_forwarded(sigset_t *set)
+{
+	static const int sigs[] = { SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2, SIGCHLD };
+
+	sigemptyset(set);
+	for (size_t i = 0; i < sizeof(sigs) / sizeof(sigs[0]); i++)
+		sigaddset(set, sigs[i]);
+	sigprocmask(SIG_BLOCK, set, NULL);
+}
+
+/* Has the root process ended? Its wait status in *@status. */
+static bool ended(struct restore_job *j, int *status, bool box_said)
+{
+	if (!j->new_pids)
+		return waitpid(j->res.root, status, WNOHANG) == j->res.root;
+	if (!box_said)
+		return false;
+	*status = SIGKILL;
+	if (cpx_box_read(&j->box, NULL) == 0)
+		return false;
+	if (j->box.ended)
+		*status = j->box.status;
+	return true;
+}
+
+/* Stay with the job; hand signals on. Return: the exit status for the shell. */
+static int stay(struct restore_job *j, int sigfd)
+{
+	struct signalfd_siginfo si;
+	int status;
+
+	for (;;) {
+		struct pollfd p[2] = { { .fd = sigfd, .events = POLLIN },
+				       { .fd = j->new_pids ? j->box.sock : -1,
+					 .events = POLLIN } };
+
+		if (poll(p, 2, -1) < 0 && errno != EINTR)
+			return 1;
+		if (p[0].revents && read(sigfd, &si, sizeof(si)) == sizeof(si) &&
+		    si.ssi_signo != SIGCHLD)
+			forward(j->res.root, j->box.root_pidfd, (int)si.ssi_signo);
+		if (ended(j, &status, p[1].revents != 0))
+			return exit_code(status);
+	}
+}
+
+static int choose_owner(struct restore_job *j, struct cpx_err *err)
+{
+	int r;
+
+	j->opts.owner_uid = geteuid();
+	j->opts.owner_gid = getegid();
+	if (geteuid() != 0)
+		return 0;
+	r = cpx_gen_trust(j->dir, &j->opts.owner_uid, &j->opts.owner_gid, err);
+	if (r < 0)
+		return r;
+	j->opts.trusted = r;
+	if (!r && j->opts.owner_uid == 0)
+		return cpx_err_set(err, CPX_E_PERM,
+				   "others may write in %s or above it, so what it holds cannot be "
+				   "trusted with root's rights; chmod go-w it, if you know it is good",
+				   j->dir);
+	return 0;
+}
+
+static int run_restore(struct restore_job *j, struct cpx_err *err)
+{
+	struct cpx_box_opts bo = { .cgroup_fd = -1, .listen_fd = -1 };
+	struct cpx_progress progress;
+	int r;
+
+	if (j->new_pids) {
+		r = cpx_box_make(&bo, &j->box, err);
+		if (r < 0)
+			return r;
+		j->opts.spawn = cpx_box_spawn;
+		j->opts.spawn_ctx = &j->box;
+	}
+	cpx_progress_begin(&progress, "restoring");
+	j->opts.progress = cpx_progress_step;
+	j->opts.progress_ctx = &progress;
+	r = cpx_restore_run(&j->opts, &j->res, err);
+	cpx_progress_end(&progress);
+	if (r < 0 && j->new_pids)
+		cpx_box_kill(&j->box);
+	return r;
+}
+
+static int restore_from(struct restore_job *j, struct cpx_err *err)
+{
+	CPX_AUTO_FD sigfd = -1;
+	unsigned skipped = 0;
+	sigset_t set, before;
+	int r;
+
+	r = choose_owner(j, err);
+	if (r >= 0)
+		r = cpx_gen_newest(j->opts.store, NULL, &j->opts.id, &skipped, err);
+	if (r < 0)
+		return r;
+	if (skipped)
+		cpx_log_note("%s: %u newer image(s) are not whole; taking generation %llu", j->dir,
+			     skipped, (unsigned long long)j->opts.id.seq);
+	/* before the job exists, so that nothing that it or the user does is missed */
+	sigprocmask(SIG_SETMASK, NULL, &before);
+	block_forwarded(&set);
+	sigfd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+	if (sigfd < 0)
+		return cpx_err_sys(err, errno, "cannot make a signal descriptor");
+	r = run_restore(j, err);
+	if (r < 0)
+		return r;
+	if (j->pidfile && write_pidfile(j->pidfile, j->res.root, err) < 0) {
+		forward(j->res.root, j->box.root_pidfd, SIGKILL);
+		return CPX_E_IO;
+	}
+	return j->detach ? 0 : stay(j, sigfd);
+}
+
+int cpx_ctl_restore(const struct cpx_args *a, struct cpx_err *err)
+{
+	struct restore_job j = {
+		.dir = a->pos[0],
+		.pidfile = cpx_arg(a, "pidfile"),
+		.detach = cpx_arg_given(a, "detach"),
+		.opts = { .force = cpx_arg_given(a, "force"),
+			  .stopped = cpx_arg_given(a, "stopped"),
+			  .stdio = { 0, 1, 2 } },
+		.box = CPX_BOX_NONE,
+	};
+	const char *pids = cpx_arg(a, "pids");
+	int r;
+
+	if (pids && strcmp(pids, "same") && strcmp(pids, "new"))
+		return cpx_err_set(err, CPX_E_INVAL, "--pids cannot be '%s'; it is same or new",
+				   pids);
+	j.new_pids = pids && !strcmp(pids, "new");
+	if (workers_of(a, &j.opts.workers, err) < 0)
+		return CPX_E_INVAL;
+	r = open_dir(j.dir, false, &j.opts.store, err);
+	if (r >= 0) {
+		r = restore_from(&j, err);
+		cpx_store_close(j.opts.store);
+	}
+	cpx_box_close(&j.box);
+	return r < 0 ? cpx_err_wrap(err, "cannot restore %s", j.dir) : r;
+}
+
+/* --- inspect, verify --------------------------------------------------------------------- */
+
+/* Open the newest whole image in @dir and do @fn with it. @bad: how many are not whole. */
+static int with_image(const char *dir, int (*fn)(struct cpx_image *, void *, struct cpx_err *),
+		      void *ctx, unsigned *bad, struct cpx_err *err)
+{
+	struct cpx_store *store;
+	struct cpx_image *img;
+	struct cpx_gen_id id;
+	int r = open_dir(dir, false, &store, err);
+
+	if (r < 0)
+		return r;
+	r = cpx_gen_newest(store, NULL, &id, bad, err);
+	if (r >= 0)
+		r = cpx_image_open(store, &id, &img, err);
+	if (r >= 0) {
+		r = fn(img, ctx, err);
+		cpx_image_close(img);
+	}
+	cpx_store_close(store);
+	return r;
+}
+
+static int print_image(struct cpx_image *img, void *ctx, struct cpx_err *err)
+{
+	struct cpx_buf out = { 0 };
+	int r = cpx_image_print(img, *(bool *)ctx, &out, err);
+
+	if (r >= 0 && out.failed)
+		r = cpx_err_set(err, CPX_E_NOMEM, "out of memory");
+	if (r >= 0)
+		fwrite(out.data, 1, out.len, stdout);
+	cpx_buf_free(&out);
+	return r;
+}
+
+int cpx_ctl_inspect(const struct cpx_args *a, struct cpx_err *err)
+{
+	bool json = cpx_arg_given(a, "json");
+	int r = with_image(a->pos[0], print_image, &json, NULL, err);
+
+	return r < 0 ? cpx_err_wrap(err, "cannot inspect %s", a->pos[0]) : 0;
+}
+
+static int verify_image(struct cpx_image *img, void *ctx, struct cpx_err *err)
+{
+	const struct cpx_gen_id *id = cpx_image_id(img);
+	int r = cpx_image_verify(img, 0, err);
+
+	if (r < 0)
+		return cpx_err_wrap(err, "generation %llu", (unsigned long long)id->seq);
+	printf("%s: generation %llu is whole\n", (const char *)ctx, (unsigned long long)id->seq);
+	return 0;
+}
+
+int cpx_ctl_verify(const struct cpx_args *a, struct cpx_err *err)
+{
+	unsigned bad = 0;
+	int r = with_image(a->pos[0], verify_image, a->pos[0], &bad, err);
+
+	if (r >= 0 && bad)
+		r = cpx_err_set(err, CPX_E_CHECKSUM, "%u newer image(s) in it are not whole", bad);
+	return r < 0 ? cpx_err_wrap(err, "%s does not verify", a->pos[0]) : 0;
+}

@@ -1,0 +1,156 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "job_client.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <spawn.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "../scheduler/proto.h"
+#include "base/err.h"
+#include "base/fd.h"
+#include "ctl.h"
+
+#define START_TRIES 100
+#define START_NAP_NS 20000000
+
+int cpx_beside(const char *name, char *out, size_t size)
+{
+	ssize_t n = readlink("/proc/self/exe", out, size - 1);
+	char *slash;
+
+	if (n <= 0)
+		return -1;
+	out[n] = 0;
+	slash = strrchr(out, '/');
+	if (!slash || (size_t)(slash + 1 - out) + strlen(name) >= size)
+		return -1;
+	strcpy(slash + 1, name);
+	return 0;
+}
+
+/* The daemon goes to the background by itself and returns once it can be reached. */
+static int start_daemon(const char *dir, struct cpx_err *err)
+{
+	char path[PATH_MAX];
+	char *argv[] = { path, "--dir", (char *)dir, NULL };
+	int status, r;
+	pid_t pid;
+
+	if (cpx_beside("chpoxd", path, sizeof(path)))
+		return cpx_err_set(err, CPX_E_NOENT, "cannot find chpoxd");
+	r = posix_spawnp(&pid, path, NULL, NULL, argv, environ);
+	if (r)
+		return cpx_err_sys(err, r, "cannot start %s", path);
+	if (waitpid(pid, &status, 0) != pid || status)
+		return cpx_err_set(err, CPX_E_SYS, "chpoxd could not be started for %s", dir);
+	return 0;
+}
+
+int cpx_client_open(const struct cpx_ctl *ctl, struct cpx_err *err)
+{
+	struct timespec nap = { .tv_nsec = START_NAP_NS };
+	int fd = cpx_proto_connect(ctl->dir, CPX_PROTO_SOCKET, err);
+
+	if (fd >= 0)
+		return fd;
+	if (geteuid() != 0)
+		return cpx_err_set(err, fd,
+				   "chpoxd cannot be reached at %s; ask root to start it: chpoxd --dir %s",
+				   ctl->dir, ctl->dir);
+	for (int i = 0; i < START_TRIES; i++) {
+		int r = start_daemon(ctl->dir, err);
+
+		if (r < 0)
+			return r;
+		fd = cpx_proto_connect(ctl->dir, CPX_PROTO_SOCKET, err);
+		if (fd >= 0)
+			return fd;
+		nanosleep(&nap, NULL);
+	}
+	return fd;
+}
+
+static void show_progress(const json_t *m, struct cpx_progress *p)
+{
+	int64_t done = cpx_proto_int(m, "done", 0), total = cpx_proto_int(m, "total", 0);
+
+	if (done >= 0 && total >= 0)
+		cpx_progress_step(p, (uint64_t)done, (uint64_t)total);
+}
+
+int cpx_client_answer(int sock, const char *what, json_t **answer, int *fd_back,
+		      struct cpx_err *err)
+{
+	struct cpx_progress progress;
+	int fds[CPX_PROTO_FDS], r;
+	json_t *m = NULL;
+	size_t nfds;
+
+	if (fd_back)
+		*fd_back = -1;
+	cpx_progress_begin(&progress, what);
+	for (;;) {
+		r = cpx_proto_recv(sock, &m, fds, &nfds, err);
+		if (r < 0)
+			break;
+		for (size_t i = 0; i < nfds; i++) {
+			if (fd_back && *fd_back < 0)
+				*fd_back = fds[i];
+			else
+				close(fds[i]);
+		}
+		if (!json_object_get(m, "progress"))
+			break;
+		show_progress(m, &progress);
+		json_decref(m);
+	}
+	cpx_progress_end(&progress);
+	if (r == CPX_E_GONE)
+		return cpx_err_set(err, r, "chpoxd has gone; try again");
+	if (r < 0)
+		return r;
+	r = cpx_proto_result(m, err);
+	if (r >= 0 && answer)
+		*answer = m;
+	else
+		json_decref(m);
+	return r;
+}
+
+int cpx_client_call(const struct cpx_ctl *ctl, json_t *req, const int *fds, size_t nfds,
+		    json_t **answer, int *fd_back, struct cpx_err *err)
+{
+	CPX_AUTO_FD sock = cpx_client_open(ctl, err);
+	char what[32];
+	int r;
+
+	if (sock < 0) {
+		json_decref(req);
+		return sock;
+	}
+	snprintf(what, sizeof(what), "%s", req ? cpx_proto_str(req, "op") : "");
+	r = cpx_proto_send(sock, req, fds, nfds, err);
+	return r < 0 ? r : cpx_client_answer(sock, what, answer, fd_back, err);
+}
+
+int cpx_client_root(const struct cpx_ctl *ctl, const char *job, pid_t *out, struct cpx_err *err)
+{
+	json_t *a = NULL;
+	int r = cpx_client_call(ctl, json_pack("{s:s, s:s}", "op", "show", "job", job), NULL, 0,
+				&a, NULL, err);
+
+	if (r < 0)
+		return r;
+	*out = (pid_t)cpx_proto_int(json_object_get(a, "job"), "pid", 0);
+	json_decref(a);
+	if (*out <= 0)
+		return cpx_err_set(err, CPX_E_GONE, "job '%s' does not run", job);
+	return 0;
+}

@@ -1,0 +1,309 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* The part of the registry that is the same for each back end: records and rules. */
+#include "registry.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "../chpox/base/err.h"
+#include "proto.h"
+#include "registry_back.h"
+
+#define FORMAT 1
+#define TRIES 100
+
+struct cpx_registry {
+	const struct cpx_reg_ops *ops;
+	void *be;
+};
+
+static const char *const state_names[CPX_JOB_STATES] = { "queued", "running", "stopped", "done",
+							  "failed" };
+
+const char *cpx_job_state_name(enum cpx_job_state s)
+{
+	return (unsigned)s < CPX_JOB_STATES ? state_names[s] : "?";
+}
+
+bool cpx_job_name_ok(const char *name)
+{
+	static const char ok[] =
+		"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-";
+	size_t n = strlen(name);
+
+	return n > 0 && n < CPX_JOB_NAME_MAX && strspn(name, ok) == n && name[0] != '.' &&
+	       name[0] != '-';
+}
+
+/* --- records ------------------------------------------------------------------------- */
+
+static json_t *encode_live(const struct cpx_live *l)
+{
+	return json_pack("{s:s, s:i, s:I}", "boot", l->boot, "pid", l->pid, "start",
+			 (json_int_t)l->start);
+}
+
+static json_t *encode_gen(const struct cpx_reg_gen *g)
+{
+	return json_pack("{s:I, s:I, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "epoch",
+			 (json_int_t)g->id.epoch, "seq", (json_int_t)g->id.seq, "nonce",
+			 g->id.nonce, "realtime_ns", (json_int_t)g->realtime_ns, "bytes_memory",
+			 (json_int_t)g->bytes_memory, "bytes_stored", (json_int_t)g->bytes_stored,
+			 "pause_ns", (json_int_t)g->pause_ns, "total_ns", (json_int_t)g->total_ns,
+			 "tasks", (json_int_t)g->tasks, "threads", (json_int_t)g->threads);
+}
+
+json_t *cpx_reg_encode(const struct cpx_reg_job *job)
+{
+	json_t *gens = json_array();
+	json_t *j = json_pack(
+		"{s:i, s:s, s:I, s:I, s:I, s:I, s:s, s:b, s:b, s:I, s:I, s:I, s:I, s:I, s:I}",
+		"format", FORMAT, "name", job->name, "version", (json_int_t)job->version, "epoch",
+		(json_int_t)job->epoch, "uid", (json_int_t)job->uid, "gid", (json_int_t)job->gid,
+		"state", cpx_job_state_name(job->state), "marked", job->marked, "tty", job->tty,
+		"every_ns", (json_int_t)job->every_ns, "keep", (json_int_t)job->keep, "checkpoints",
+		(json_int_t)job->checkpoints, "restarts", (json_int_t)job->restarts, "created_ns",
+		(json_int_t)job->created_ns, "started_ns", (json_int_t)job->started_ns);
+
+	if (!j || !gens) {
+		json_decref(j);
+		json_decref(gens);
+		return NULL;
+	}
+	if (job->has_status)
+		json_object_set_new(j, "status", json_integer(job->status));
+	json_object_set_new(j, "reason", cpx_proto_bytes(job->reason));
+	json_object_set_new(j, "command", cpx_proto_bytes(job->command));
+	json_object_set_new(j, "keeper", encode_live(&job->keeper));
+	json_object_set_new(j, "init", encode_live(&job->init));
+	json_object_set_new(j, "root", encode_live(&job->root));
+	for (uint32_t i = 0; i < job->ngens; i++)
+		json_array_append_new(gens, encode_gen(&job->gens[i]));
+	json_object_set_new(j, "generations", gens);
+	return j;
+}
+
+/* A number within [@min, @max]; clears *@ok otherwise. */
+static int64_t number(const json_t *j, const char *key, int64_t min, int64_t max, bool *ok)
+{
+	const json_t *v = json_object_get(j, key);
+	int64_t n = json_integer_value(v);
+
+	if (!json_is_integer(v) || n < min || n > max) {
+		*ok = false;
+		return min;
+	}
+	return n;
+}
+
+static void text(const json_t *j, const char *key, char *out, size_t size, bool *ok)
+{
+	char *s = cpx_proto_unbytes(json_object_get(j, key));
+
+	if (!s || strlen(s) >= size)
+		*ok = false;
+	else
+		strcpy(out, s);
+	free(s);
+}
+
+static void decode_live(const json_t *j, struct cpx_live *l, bool *ok)
+{
+	text(j, "boot", l->boot, sizeof(l->boot), ok);
+	l->pid = (pid_t)number(j, "pid", 0, INT32_MAX, ok);
+	l->start = (uint64_t)number(j, "start", 0, INT64_MAX, ok);
+}
+
+static void decode_gen(const json_t *j, const char *job, struct cpx_reg_gen *g, bool *ok)
+{
+	strcpy(g->id.job, job);
+	text(j, "nonce", g->id.nonce, sizeof(g->id.nonce), ok);
+	if (strlen(g->id.nonce) != 16 || strspn(g->id.nonce, "0123456789abcdef") != 16)
+		*ok = false;
+	g->id.epoch = (uint64_t)number(j, "epoch", 0, INT64_MAX, ok);
+	g->id.seq = (uint64_t)number(j, "seq", 0, INT64_MAX, ok);
+	g->realtime_ns = number(j, "realtime_ns", INT64_MIN, INT64_MAX, ok);
+	g->bytes_memory = (uint64_t)number(j, "bytes_memory", 0, INT64_MAX, ok);
+	g->bytes_stored = (uint64_t)number(j, "bytes_stored", 0, INT64_MAX, ok);
+	g->pause_ns = number(j, "pause_ns", 0, INT64_MAX, ok);
+	g->total_ns = number(j, "total_ns", 0, INT64_MAX, ok);
+	g->tasks = (uint32_t)number(j, "tasks", 0, UINT32_MAX, ok);
+	g->threads = (uint32_t)number(j, "threads", 0, UINT32_MAX, ok);
+}
+
+static void decode_state(const json_t *j, struct cpx_reg_job *job, bool *ok)
+{
+	const char *s = cpx_proto_str(j, "state");
+	int i = 0;
+
+	while (i < CPX_JOB_STATES && (!s || strcmp(s, state_names[i])))
+		i++;
+	if (i == CPX_JOB_STATES)
+		*ok = false;
+	else
+		job->state = (enum cpx_job_state)i;
+	job->has_status = json_object_get(j, "status") != NULL;
+	if (job->has_status)
+		job->status = (int)number(j, "status", 0, 0xffff, ok);
+}
+
+int cpx_reg_decode(const json_t *j, struct cpx_reg_job *out, struct cpx_err *err)
+{
+	struct cpx_reg_job job;
+	const json_t *gens = json_object_get(j, "generations");
+	bool ok = true;
+
+	memset(&job, 0, sizeof(job));
+	number(j, "format", FORMAT, FORMAT, &ok);
+	text(j, "name", job.name, sizeof(job.name), &ok);
+	text(j, "reason", job.reason, sizeof(job.reason), &ok);
+	text(j, "command", job.command, sizeof(job.command), &ok);
+	decode_state(j, &job, &ok);
+	job.version = (uint64_t)number(j, "version", 0, INT64_MAX, &ok);
+	job.epoch = (uint64_t)number(j, "epoch", 0, INT64_MAX, &ok);
+	job.uid = (uint32_t)number(j, "uid", 0, UINT32_MAX, &ok);
+	job.gid = (uint32_t)number(j, "gid", 0, UINT32_MAX, &ok);
+	job.marked = cpx_proto_bool(j, "marked");
+	job.tty = cpx_proto_bool(j, "tty");
+	job.every_ns = number(j, "every_ns", -1, INT64_MAX, &ok);
+	job.keep = (uint32_t)number(j, "keep", 1, CPX_KEEP_MAX, &ok);
+	job.checkpoints = (uint64_t)number(j, "checkpoints", 0, INT64_MAX, &ok);
+	job.restarts = (uint64_t)number(j, "restarts", 0, INT64_MAX, &ok);
+	job.created_ns = number(j, "created_ns", INT64_MIN, INT64_MAX, &ok);
+	job.started_ns = number(j, "started_ns", INT64_MIN, INT64_MAX, &ok);
+	decode_live(json_object_get(j, "keeper"), &job.keeper, &ok);
+	decode_live(json_object_get(j, "init"), &job.init, &ok);
+	decode_live(json_object_get(j, "root"), &job.root, &ok);
+	if (!json_is_array(gens) || json_array_size(gens) > CPX_REG_GENS)
+		ok = false;
+	for (size_t i = 0; ok && i < json_array_size(gens); i++)
+		decode_gen(json_array_get(gens, i), job.name, &job.gens[job.ngens++], &ok);
+	if (!ok || !cpx_job_name_ok(job.name))
+		return cpx_err_set(err, CPX_E_FORMAT, "a job's record in the registry makes no sense");
+	*out = job;
+	return 0;
+}
+
+/* --- rules --------------------------------------------------------------------------- */
+
+int cpx_registry_open(const char *dir, struct cpx_registry **out, struct cpx_err *err)
+{
+	struct cpx_registry *r = calloc(1, sizeof(*r));
+	int rc;
+
+	if (!r)
+		return cpx_err_set(err, CPX_E_NOMEM, "out of memory");
+	r->ops = &cpx_reg_embedded_ops;
+	rc = cpx_reg_embedded_open(dir, &r->be, err);
+	if (rc < 0) {
+		free(r);
+		return rc;
+	}
+	*out = r;
+	return 0;
+}
+
+void cpx_registry_close(struct cpx_registry *r)
+{
+	if (!r)
+		return;
+	r->ops->close(r->be);
+	free(r);
+}
+
+int cpx_registry_get(struct cpx_registry *r, const char *name, struct cpx_reg_job *out,
+		     struct cpx_err *err)
+{
+	if (!cpx_job_name_ok(name))
+		return cpx_err_set(err, CPX_E_INVAL, "'%.80s' cannot be the name of a job", name);
+	return r->ops->get(r->be, name, out, err);
+}
+
+int cpx_registry_swap(struct cpx_registry *r, struct cpx_reg_job *job, struct cpx_err *err)
+{
+	if (!cpx_job_name_ok(job->name))
+		return cpx_err_set(err, CPX_E_INVAL,
+				   "'%.80s' cannot be the name of a job; letters, digits, '.', '_' and "
+				   "'-' can",
+				   job->name);
+	return r->ops->swap(r->be, job, err);
+}
+
+int cpx_registry_remove(struct cpx_registry *r, const char *name, uint64_t version,
+			struct cpx_err *err)
+{
+	if (!cpx_job_name_ok(name))
+		return cpx_err_set(err, CPX_E_INVAL, "'%.80s' cannot be the name of a job", name);
+	return r->ops->remove(r->be, name, version, err);
+}
+
+int cpx_registry_list(struct cpx_registry *r, char ***names, struct cpx_err *err)
+{
+	return r->ops->list(r->be, names, err);
+}
+
+void cpx_registry_names_free(char **names)
+{
+	cpx_proto_strv_free(names);
+}
+
+int cpx_registry_change(struct cpx_registry *r, const char *name, cpx_reg_change fn, void *ctx,
+			struct cpx_reg_job *out, struct cpx_err *err)
+{
+	struct cpx_reg_job job;
+	int rc = CPX_E_CONFLICT;
+
+	for (int i = 0; i < TRIES && rc == CPX_E_CONFLICT; i++) {
+		rc = cpx_registry_get(r, name, &job, err);
+		if (rc >= 0)
+			rc = fn(&job, ctx, err);
+		if (rc < 0)
+			return rc;
+		rc = cpx_registry_swap(r, &job, err);
+	}
+	if (rc >= 0 && out)
+		*out = job;
+	return rc;
+}
+
+struct commit {
+	uint64_t epoch;
+	const struct cpx_reg_gen *gen;
+	struct cpx_gen_id *dead;
+	int ndead;
+};
+
+static int older(const struct cpx_gen_id *a, const struct cpx_gen_id *b)
+{
+	return a->epoch != b->epoch ? a->epoch < b->epoch : a->seq < b->seq;
+}
+
+static int put_head(struct cpx_reg_job *job, void *ctx, struct cpx_err *err)
+{
+	struct commit *c = ctx;
+
+	c->ndead = 0;
+	if (job->epoch != c->epoch)
+		return cpx_err_set(err, CPX_E_CONFLICT,
+				   "job '%s' has been placed anew (epoch %llu, not %llu)", job->name,
+				   (unsigned long long)job->epoch, (unsigned long long)c->epoch);
+	if (job->ngens && !older(&job->gens[0].id, &c->gen->id))
+		return cpx_err_set(err, CPX_E_CONFLICT, "job '%s' has a newer head", job->name);
+	while (job->ngens >= job->keep)
+		c->dead[c->ndead++] = job->gens[--job->ngens].id;
+	memmove(job->gens + 1, job->gens, job->ngens * sizeof(job->gens[0]));
+	job->gens[0] = *c->gen;
+	job->ngens++;
+	job->checkpoints++;
+	return 0;
+}
+
+int cpx_registry_commit(struct cpx_registry *r, const char *name, uint64_t epoch,
+			const struct cpx_reg_gen *gen, struct cpx_gen_id *dead,
+			struct cpx_reg_job *out, struct cpx_err *err)
+{
+	struct commit c = { .epoch = epoch, .gen = gen, .dead = dead };
+	int rc = cpx_registry_change(r, name, put_head, &c, out, err);
+
+	return rc < 0 ? rc : c.ndead;
+}

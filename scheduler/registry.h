@@ -1,0 +1,124 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * registry.h - what is known about jobs, and who may change it.
+ *
+ * One record a job. A record is only ever replaced by compare-and-swap on its version. Its owner
+ * is the keeper that acquired it at the current epoch: every placement makes the epoch one larger,
+ * and a keeper that finds another epoch than its own has lost the job and may not commit.
+ *
+ * The interface is made for several back ends; registry_embedded.c is the one for one machine.
+ * Any process with access may open the registry; calls may come from several processes at once.
+ * Not thread-safe on one handle. All calls block for at most a few fsyncs.
+ */
+#ifndef CPX_SCHEDULER_REGISTRY_H
+#define CPX_SCHEDULER_REGISTRY_H
+
+#include <jansson.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "../store/image.h"
+#include "live.h"
+
+struct cpx_err;
+struct cpx_registry;
+
+#define CPX_REG_GENS 34 /* kept generations, at most, with some room */
+#define CPX_KEEP_MAX 32
+#define CPX_KEEP_DEFAULT 2
+
+enum cpx_job_state {
+	CPX_JOB_QUEUED = 0, /* known, its processes never ran */
+	CPX_JOB_RUNNING,
+	CPX_JOB_STOPPED,    /* ended by checkpoint --kill; can be restarted */
+	CPX_JOB_DONE,	    /* ended by itself, with a status */
+	CPX_JOB_FAILED,	    /* killed from outside, or could not be started or restarted */
+	CPX_JOB_STATES,
+};
+
+/* A committed checkpoint and what it cost. */
+struct cpx_reg_gen {
+	struct cpx_gen_id id; /* id.job is the job's name */
+	int64_t realtime_ns;
+	uint64_t bytes_memory, bytes_stored;
+	int64_t pause_ns, total_ns;
+	uint32_t tasks, threads;
+};
+
+struct cpx_reg_job {
+	char name[CPX_JOB_NAME_MAX];
+	uint64_t version; /* 0: not stored yet */
+	uint64_t epoch;
+	uint32_t uid, gid;
+	enum cpx_job_state state;
+	bool has_status;
+	int status;	   /* as wait() gives it */
+	char reason[200];  /* of FAILED, for people */
+	bool marked;	   /* was running when it was marked: no command to start again */
+	bool tty;
+	int64_t every_ns;  /* 0: only when asked for, -1: chosen by cost */
+	uint32_t keep;
+	struct cpx_live keeper, init, root; /* pid 0: none */
+	uint64_t checkpoints, restarts;
+	int64_t created_ns;
+	int64_t started_ns; /* last start or restart */
+	char command[200];
+	uint32_t ngens;
+	struct cpx_reg_gen gens[CPX_REG_GENS]; /* [0] is the head, newest first */
+};
+
+struct cpx_reg_ops {
+	int (*get)(void *be, const char *name, struct cpx_reg_job *out, struct cpx_err *err);
+	int (*swap)(void *be, struct cpx_reg_job *job, struct cpx_err *err);
+	int (*remove)(void *be, const char *name, uint64_t version, struct cpx_err *err);
+	int (*list)(void *be, char ***names, struct cpx_err *err);
+	void (*close)(void *be);
+};
+
+/* The embedded one, in @dir (made 0700 if it is not there). */
+int cpx_registry_open(const char *dir, struct cpx_registry **out, struct cpx_err *err);
+void cpx_registry_close(struct cpx_registry *r);
+
+int cpx_registry_get(struct cpx_registry *r, const char *name, struct cpx_reg_job *out,
+		     struct cpx_err *err);
+
+/*
+ * cpx_registry_swap() - store @job in place of the record with its version (0: there must be
+ * none). On success the version is one larger. Return: 0, CPX_E_CONFLICT, CPX_E_EXIST, …
+ */
+int cpx_registry_swap(struct cpx_registry *r, struct cpx_reg_job *job, struct cpx_err *err);
+int cpx_registry_remove(struct cpx_registry *r, const char *name, uint64_t version,
+			struct cpx_err *err);
+
+/* Names of all jobs, sorted. Return: number; free with cpx_registry_names_free(). */
+int cpx_registry_list(struct cpx_registry *r, char ***names, struct cpx_err *err);
+void cpx_registry_names_free(char **names);
+
+/*
+ * cpx_registry_change() - get, let @fn change the copy, swap; again when another was faster.
+ * @fn: returns 0 to store, < 0 (with @err set) to give up.
+ * @out: the record as stored; may be NULL.
+ */
+typedef int (*cpx_reg_change)(struct cpx_reg_job *job, void *ctx, struct cpx_err *err);
+int cpx_registry_change(struct cpx_registry *r, const char *name, cpx_reg_change fn, void *ctx,
+			struct cpx_reg_job *out, struct cpx_err *err);
+
+/*
+ * cpx_registry_commit() - make @gen the head, as the owner at @epoch.
+ * @dead: generations that are kept no longer, to be removed from the store by the caller;
+ * room for CPX_REG_GENS. Return: their number, CPX_E_CONFLICT where the epoch has moved on.
+ */
+int cpx_registry_commit(struct cpx_registry *r, const char *name, uint64_t epoch,
+			const struct cpx_reg_gen *gen, struct cpx_gen_id *dead,
+			struct cpx_reg_job *out, struct cpx_err *err);
+
+/* Pure: [A-Za-z0-9._-], not starting with '.' or '-', shorter than CPX_JOB_NAME_MAX. */
+bool cpx_job_name_ok(const char *name);
+const char *cpx_job_state_name(enum cpx_job_state s);
+
+/* Pure: the record as JSON and back; decoding is total. */
+json_t *cpx_reg_encode(const struct cpx_reg_job *job);
+int cpx_reg_decode(const json_t *j, struct cpx_reg_job *out, struct cpx_err *err);
+
+#endif
