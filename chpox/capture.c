@@ -424,12 +424,14 @@ static int stage_create(struct run *r, struct cpx_err *err)
 static int stage_park(struct run *r, struct cpx_err *err)
 {
 	int64_t timeout = r->c.opts->park_timeout_ns;
-	int rc = cpx_park(r->c.opts->root, timeout ? timeout : PARK_TIMEOUT_NS, &r->park, err);
+	int rc;
 
+	cpx_cap_resume_before(&r->c);
+	rc = cpx_park(r->c.opts->root, timeout ? timeout : PARK_TIMEOUT_NS, &r->park, err);
 	if (rc < 0)
 		return rc;
 	r->parked = true;
-	r->stop_ns = r->park.first_stop_ns;
+	r->stop_ns = r->c.stop_ns = r->park.first_stop_ns;
 	return build_tasks(&r->c, &r->park, err);
 }
 
@@ -693,6 +695,7 @@ static void clean_up(struct run *r)
 	for (size_t i = 0; i < r->c.ntasks; i++)
 		free_task(r->c.tasks[i]);
 	free(r->c.tasks);
+	cpx_cap_resume_free(&r->c);
 	cpx_park_free(&r->park);
 	cpx_state_free(r->c.st);
 }

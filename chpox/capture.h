@@ -98,6 +98,8 @@ struct cpx_cap {
 	uint32_t next_id;	 /* ids of files, ofds, spaces: cpx_cap_id() */
 	void *family[16];	 /* private data of each family, by its index in the table */
 	void *files_priv;	 /* of cap_file.c, from its begin() on */
+	int64_t stop_ns;	 /* CLOCK_MONOTONIC of the first stop; 0 in a dry run */
+	void *resume;		 /* cap_resume.c's own */
 };
 
 struct cpx_cap_family {

@@ -48,7 +48,9 @@ enum cpx_resume {
 	F(task, u64s, rlimits)      /* 16 pairs cur, max */                                   \
 	F(task, u64, utime_ns)                                                                \
 	F(task, u64, stime_ns)                                                                \
-	F(task, u32, has_execed)    /* 0: setpgid by the parent still possible */
+	F(task, u32, has_execed)    /* 0: setpgid by the parent still possible */             \
+	F(task, u32, coredump_filter) /* /proc/PID/coredump_filter */                         \
+	F(task, u32, mdwe)          /* PR_GET_MDWE */
 
 #define CPX_FIELDS_thread(F)                                                                  \
 	F(thread, u32, pid)         /* of its task */                                         \
@@ -74,7 +76,7 @@ enum cpx_resume {
 	F(thread, u64, sched_deadline_ns)                                                     \
 	F(thread, u64, sched_period_ns)                                                       \
 	F(thread, u32, ioprio)                                                                \
-	F(thread, blob, affinity)   /* cpu_set bits, little-endian */                         \
+	F(thread, blob, affinity)   /* cpu_set bits, little-endian; empty: all CPUs there were */ \
 	F(thread, u64, timerslack_ns)                                                         \
 	F(thread, u32, pdeathsig)                                                             \
 	F(thread, u32, no_new_privs)                                                          \

@@ -1,0 +1,520 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * cap_resume.c - system calls in progress (chpox/base/timed.h tells how the kernel treats them).
+ *
+ * Happy path: before the stop, each thread's call and the kernel's list of sleep timers are
+ * noted. After it, the timers that have gone belong to the stopped threads: that gives the
+ * deadlines, which nothing else tells. The image gets (call, time left). Threads that go on are
+ * put back into calls that the stop ended with EINTR, with what is left of their time.
+ *
+ * A time-out in the job's memory is changed for the moment between release and the
+ * thread's next sleep, and put back by compare: bytes that are not what we wrote are left alone.
+ * If we die in between, that one structure keeps the shorter time.
+ */
+#include "cap_resume.h"
+
+#include <elf.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ptrace.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/time.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/fd.h"
+#include "base/log.h"
+#include "base/timed.h"
+#include "capture.h"
+#include "park.h"
+#include "proc_task.h"
+
+#define PROC_TEXT_MAX (16u << 20)
+#define PUT_BACK_NS 50000000ll
+#define CODE_BYTES 16
+
+/* What a thread did before the stop. */
+struct seen {
+	pid_t tid;
+	long nr;	    /* -1: no call, or not known */
+	int64_t blocked_ns; /* -1: not known */
+	char wchan[40];
+};
+
+struct patch {
+	pid_t pid, tid;
+	long nr;
+	int mem_fd; /* -1: a socket */
+	int sock_fd, opt;
+	uint64_t addr;
+	uint8_t was[16], now[16];
+};
+
+struct ctx {
+	struct seen *seen; /* ascending by tid */
+	size_t nseen;
+	struct cpx_timed_sleep *before;
+	size_t nbefore;
+	struct patch *patches;
+	size_t npatches;
+};
+
+/* --- before the stop ------------------------------------------------------------------------ */
+
+static int read_timers(struct cpx_timed_sleep **out, size_t *n)
+{
+	CPX_AUTO_FREE char *text = NULL;
+	struct cpx_sleep_timer *list = NULL;
+	int64_t now;
+	int count;
+
+	if (cpx_read_file(AT_FDCWD, "/proc/timer_list", PROC_TEXT_MAX, &text, NULL) <= 0)
+		return -1;
+	count = cpx_proc_timer_list_parse(text, &list, &now, NULL);
+	if (count < 0)
+		return -1;
+	/* the two structs have one layout; the parser may not know of the matcher */
+	_Static_assert(sizeof(struct cpx_sleep_timer) == sizeof(struct cpx_timed_sleep), "layout");
+	*out = (struct cpx_timed_sleep *)list;
+	*n = (size_t)count;
+	return 0;
+}
+
+static int read_path(char **out, const char *fmt, pid_t pid, pid_t tid)
+{
+	char path[80];
+
+	snprintf(path, sizeof(path), fmt, pid, tid);
+	return cpx_read_file(AT_FDCWD, path, 65536, out, NULL) < 0 ? -1 : 0;
+}
+
+static int64_t exec_start(pid_t pid, pid_t tid)
+{
+	CPX_AUTO_FREE char *text = NULL;
+	int64_t v;
+
+	if (read_path(&text, "/proc/%d/task/%d/sched", pid, tid) < 0 ||
+	    cpx_proc_exec_start_parse(text, &v, NULL) < 0)
+		return -1;
+	return v;
+}
+
+/* @offset: what to add to exec_start to get CLOCK_MONOTONIC. */
+static void look(struct seen *s, pid_t pid, pid_t tid, int64_t offset)
+{
+	CPX_AUTO_FREE char *text = NULL, *wchan = NULL;
+	struct cpx_proc_syscall call;
+	int64_t start;
+
+	*s = (struct seen){ .tid = tid, .nr = -1, .blocked_ns = -1 };
+	if (read_path(&text, "/proc/%d/task/%d/syscall", pid, tid) < 0 ||
+	    cpx_proc_syscall_parse(text, &call, NULL) < 0 || call.nr < 0)
+		return;
+	s->nr = call.nr;
+	if (call.nr != CPX_NR_RESTART && !cpx_timed_find(call.nr))
+		return;
+	if (call.nr == CPX_NR_RESTART && read_path(&wchan, "/proc/%d/task/%d/wchan", pid, tid) == 0)
+		snprintf(s->wchan, sizeof(s->wchan), "%s", wchan);
+	start = exec_start(pid, tid);
+	if (start >= 0)
+		s->blocked_ns = start + offset;
+}
+
+static int by_tid(const void *a, const void *b)
+{
+	const struct seen *x = a, *y = b;
+
+	return x->tid < y->tid ? -1 : x->tid > y->tid;
+}
+
+void cpx_cap_resume_before(struct cpx_cap *c)
+{
+	struct ctx *x = c->resume = calloc(1, sizeof(*x));
+	struct cpx_park tree;
+	int64_t own, offset;
+	size_t n = 0;
+
+	if (!x || cpx_park_list(c->opts->root, &tree, NULL) < 0)
+		return;
+	own = exec_start(getpid(), (pid_t)syscall(SYS_gettid));
+	offset = own < 0 ? 0 : cpx_mono_ns() - own;
+	for (size_t i = 0; i < tree.ntasks; i++)
+		n += tree.tasks[i].nthreads;
+	x->seen = calloc(n + 1, sizeof(*x->seen));
+	for (size_t i = 0; x->seen && i < tree.ntasks; i++)
+		for (size_t k = 0; k < tree.tasks[i].nthreads && x->nseen < n; k++)
+			look(&x->seen[x->nseen++], tree.tasks[i].pid,
+			     tree.tasks[i].threads[k].tid, offset);
+	cpx_park_free(&tree);
+	if (x->nseen)
+		qsort(x->seen, x->nseen, sizeof(*x->seen), by_tid);
+	if (read_timers(&x->before, &x->nbefore) < 0)
+		x->nbefore = 0;
+}
+
+void cpx_cap_resume_free(struct cpx_cap *c)
+{
+	struct ctx *x = c->resume;
+
+	if (!x)
+		return;
+	for (size_t i = 0; i < x->npatches; i++) {
+		cpx_close(&x->patches[i].mem_fd);
+		cpx_close(&x->patches[i].sock_fd);
+	}
+	free(x->patches);
+	free(x->seen);
+	free(x->before);
+	free(x);
+	c->resume = NULL;
+}
+
+/* --- parked: what is each thread in? -------------------------------------------------------- */
+
+/* One thread in a timed call whose rest is to be found. */
+struct sought {
+	struct cpx_cap_task *t;
+	struct cpx_cap_thread *th;
+	const struct cpx_timed *d;
+	struct cpx_timed_want want;
+};
+
+struct search {
+	struct sought *v;
+	size_t n, cap;
+};
+
+static const struct seen *seen_of(const struct ctx *x, pid_t tid)
+{
+	struct seen key = { .tid = tid };
+
+	return x && x->nseen ? bsearch(&key, x->seen, x->nseen, sizeof(key), by_tid) : NULL;
+}
+
+static int read_span(const struct cpx_cap_task *t, uint64_t addr, int64_t *ns)
+{
+	struct timespec ts;
+
+	if (cpx_pread_full(t->mem_fd, &ts, sizeof(ts), addr) != (ssize_t)sizeof(ts) ||
+	    ts.tv_nsec < 0 || ts.tv_nsec > 999999999 || ts.tv_sec < 0)
+		return -1;
+	*ns = ts.tv_sec > 9000000000ll ? INT64_MAX : ts.tv_sec * 1000000000ll + ts.tv_nsec;
+	return 0;
+}
+
+/* The descriptor's time-out in ns; -1: none, or no socket. */
+static int64_t socket_timeout(const struct cpx_cap_task *t, uint64_t fd, int opt)
+{
+	CPX_AUTO_FD here = (int)syscall(SYS_pidfd_getfd, t->pidfd, (int)fd, 0);
+	struct timeval tv = { 0 };
+	socklen_t len = sizeof(tv);
+
+	if (here < 0 || getsockopt(here, SOL_SOCKET, opt, &tv, &len) < 0)
+		return -1;
+	if (tv.tv_sec == 0 && tv.tv_usec == 0)
+		return -1;
+	return tv.tv_sec > 9000000000ll ? -1 : tv.tv_sec * 1000000000ll + tv.tv_usec * 1000;
+}
+
+/* What the call asked for in ns; -1: no limit, or it cannot be read. */
+static int64_t asked_ns(const struct cpx_cap_task *t, const struct cpx_timed *d,
+			const uint64_t args[6])
+{
+	int64_t ns = -1;
+
+	switch (d->form) {
+	case CPX_TIMED_MS:
+		return (int64_t)(int)args[d->arg] * 1000000;
+	case CPX_TIMED_TS:
+		return read_span(t, args[d->arg], &ns) < 0 ? -1 : ns;
+	case CPX_TIMED_RCV:
+		return socket_timeout(t, args[0], SO_RCVTIMEO);
+	case CPX_TIMED_SND:
+		return socket_timeout(t, args[0], SO_SNDTIMEO);
+	default:
+		return -1;
+	}
+}
+
+static int seek(struct search *s, struct cpx_cap_task *t, struct cpx_cap_thread *th,
+		const struct cpx_timed *d, int64_t asked, const struct seen *seen)
+{
+	struct sought *v;
+
+	if (s->n == s->cap) {
+		v = realloc(s->v, (s->cap = s->cap ? 2 * s->cap : 16) * sizeof(*v));
+		if (!v)
+			return CPX_E_NOMEM;
+		s->v = v;
+	}
+	v = &s->v[s->n++];
+	*v = (struct sought){ .t = t, .th = th, .d = d };
+	v->want = (struct cpx_timed_want){
+		.asked_ns = asked,
+		.blocked_ns = seen ? seen->blocked_ns : -1,
+		.first = th->t.regs.orig_rax != CPX_NR_RESTART,
+		.wide = d->nr == SYS_poll || d->nr == SYS_epoll_wait || d->nr == SYS_epoll_pwait ||
+			d->nr == SYS_epoll_pwait2,
+		.slack_ns = (int64_t)th->rec->timerslack_ns,
+	};
+	return 0;
+}
+
+static long call_of(const struct ctx *x, const struct cpx_cap_task *t,
+		    const struct cpx_cap_thread *th, const uint64_t args[6])
+{
+	const struct seen *seen = seen_of(x, th->t.tid);
+	uint8_t code[CODE_BYTES];
+	uint64_t at = th->t.regs.rip - 2 - CODE_BYTES;
+	long nr = (long)th->t.regs.orig_rax;
+
+	if (nr != CPX_NR_RESTART)
+		return nr;
+	if (cpx_pread_full(t->mem_fd, code, sizeof(code), at) != (ssize_t)sizeof(code))
+		return cpx_timed_guess(args, NULL, 0, seen ? seen->wchan : NULL);
+	return cpx_timed_guess(args, code, sizeof(code), seen ? seen->wchan : NULL);
+}
+
+static int note_thread(struct ctx *x, struct search *s, struct cpx_cap_task *t,
+		       struct cpx_cap_thread *th)
+{
+	const struct user_regs_struct *r = &th->t.regs;
+	struct cpx_rec_thread *rec = th->rec;
+	const struct cpx_timed *d;
+	uint64_t args[6];
+	int64_t ns;
+	long nr;
+
+	if ((int64_t)r->orig_rax < 0)
+		return 0;
+	if ((int64_t)r->rax != -CPX_ERESTART_RESTARTBLOCK && (int64_t)r->rax != -EINTR)
+		return 0;
+	cpx_timed_args(r, args);
+	nr = call_of(x, t, th, args);
+	d = nr < 0 ? NULL : cpx_timed_find(nr);
+	if (!d && (int64_t)r->rax == -CPX_ERESTART_RESTARTBLOCK)
+		cpx_log_note("thread %d: it cannot be told which call waits there; a restart ends "
+			     "it with EINTR",
+			     th->ns_tid);
+	if (!d)
+		return 0;
+	rec->resume = CPX_RESUME_REISSUE;
+	rec->sys_nr = (uint32_t)nr;
+	rec->sys_left_ns = -1;
+	if (!cpx_timed_relative(d, args))
+		return 0;
+	if (d->rem >= 0 && args[d->rem] && d->cls == CPX_TIMED_BLOCK) {
+		/* the kernel itself wrote the rest there when the stop came */
+		if (read_span(t, args[d->rem], &ns) == 0) {
+			rec->resume = CPX_RESUME_TIMED;
+			rec->sys_left_ns = ns;
+			return 0;
+		}
+	}
+	ns = asked_ns(t, d, args);
+	return ns < 0 ? 0 : seek(s, t, th, d, ns, seen_of(x, th->t.tid));
+}
+
+/* Time left when no timer was found: from the moment it blocked, else all it asked for. */
+static int64_t estimate(const struct cpx_timed_want *w, int64_t now)
+{
+	int64_t gone = w->first && w->blocked_ns >= 0 ? now - w->blocked_ns : 0;
+
+	if (gone < 0)
+		gone = 0;
+	return gone >= w->asked_ns ? 0 : w->asked_ns - gone;
+}
+
+static int find_deadlines(struct cpx_cap *c, struct search *s, struct cpx_err *err)
+{
+	struct ctx *x = c->resume;
+	CPX_AUTO_FREE struct cpx_timed_want *want = calloc(s->n + 1, sizeof(*want));
+	struct cpx_timed_sleep *after = NULL;
+	size_t nafter = 0, n = 0;
+	int64_t now = c->stop_ns ? c->stop_ns : cpx_mono_ns();
+
+	if (!want)
+		return cpx_err_set(err, CPX_E_NOMEM, "no memory for time-outs");
+	for (size_t i = 0; i < s->n; i++)
+		if (s->v[i].d->form == CPX_TIMED_MS || s->v[i].d->form == CPX_TIMED_TS)
+			want[n++] = s->v[i].want;
+	if (n && x && x->nbefore && read_timers(&after, &nafter) == 0)
+		cpx_timed_match(x->before, x->nbefore, after, nafter, now, want, n);
+	else
+		for (size_t i = 0; i < n; i++)
+			want[i].deadline_ns = -1;
+	free(after);
+	for (size_t i = 0, k = 0; i < s->n; i++) {
+		struct cpx_rec_thread *rec = s->v[i].th->rec;
+		int64_t deadline = -1;
+
+		if (s->v[i].d->form == CPX_TIMED_MS || s->v[i].d->form == CPX_TIMED_TS)
+			deadline = want[k++].deadline_ns;
+		rec->resume = CPX_RESUME_TIMED;
+		rec->sys_left_ns = deadline < 0 ? estimate(&s->v[i].want, now) : deadline - now;
+		if (rec->sys_left_ns < 0)
+			rec->sys_left_ns = 0;
+	}
+	return 0;
+}
+
+int cpx_cap_resume_note(struct cpx_cap *c, struct cpx_err *err)
+{
+	struct search s = { 0 };
+	int rc = 0;
+
+	for (size_t i = 0; i < c->ntasks && rc == 0; i++)
+		for (size_t k = 0; k < c->tasks[i]->nthreads && rc == 0; k++)
+			rc = note_thread(c->resume, &s, c->tasks[i], &c->tasks[i]->threads[k]);
+	if (rc < 0)
+		rc = cpx_err_set(err, rc, "no memory for time-outs");
+	else if (s.n)
+		rc = find_deadlines(c, &s, err);
+	free(s.v);
+	return rc;
+}
+
+/* --- going on -------------------------------------------------------------------------------- */
+
+static struct patch *new_patch(struct cpx_cap *c, const struct cpx_cap_task *t,
+			       const struct cpx_cap_thread *th)
+{
+	struct ctx *x = c->resume;
+	struct patch *p;
+
+	if (!x)
+		return NULL;
+	p = realloc(x->patches, (x->npatches + 1) * sizeof(*p));
+	if (!p)
+		return NULL;
+	x->patches = p;
+	p = &p[x->npatches];
+	*p = (struct patch){ .pid = t->pid, .tid = th->t.tid, .nr = (long)th->rec->sys_nr,
+			     .mem_fd = -1, .sock_fd = -1 };
+	return p;
+}
+
+/* Memory: the rest into the structure at @addr, until the thread has read it. */
+static void patch_memory(struct cpx_cap *c, const struct cpx_cap_task *t,
+			 const struct cpx_cap_thread *th, uint64_t addr, int64_t left)
+{
+	struct timespec ts = { .tv_sec = left / 1000000000, .tv_nsec = left % 1000000000 };
+	struct patch *p = new_patch(c, t, th);
+
+	if (!p || cpx_pread_full(t->mem_fd, p->was, sizeof(p->was), addr) != sizeof(p->was))
+		return;
+	p->mem_fd = fcntl(t->mem_fd, F_DUPFD_CLOEXEC, 3);
+	p->addr = addr;
+	memcpy(p->now, &ts, sizeof(ts));
+	if (p->mem_fd < 0)
+		return;
+	if (pwrite(p->mem_fd, &ts, sizeof(ts), (off_t)addr) == (ssize_t)sizeof(ts))
+		((struct ctx *)c->resume)->npatches++;
+	else
+		cpx_close(&p->mem_fd);
+}
+
+static void patch_socket(struct cpx_cap *c, const struct cpx_cap_task *t,
+			 const struct cpx_cap_thread *th, int fd, int opt, int64_t left)
+{
+	struct timeval tv = { .tv_sec = left / 1000000000, .tv_usec = left % 1000000000 / 1000 };
+	struct patch *p = new_patch(c, t, th);
+	socklen_t len = sizeof(tv);
+
+	if (!p)
+		return;
+	if (left < 1000)
+		tv.tv_usec = 1; /* 0 would be for ever */
+	p->opt = opt;
+	p->sock_fd = (int)syscall(SYS_pidfd_getfd, t->pidfd, fd, 0);
+	if (p->sock_fd >= 0 && getsockopt(p->sock_fd, SOL_SOCKET, opt, p->was, &len) == 0 &&
+	    setsockopt(p->sock_fd, SOL_SOCKET, opt, &tv, sizeof(tv)) == 0)
+		((struct ctx *)c->resume)->npatches++;
+	else
+		cpx_close(&p->sock_fd);
+}
+
+int cpx_cap_resume_running(struct cpx_cap *c, struct cpx_cap_task *t, struct cpx_cap_thread *th,
+			   struct cpx_err *err)
+{
+	struct user_regs_struct regs = th->t.regs;
+	struct iovec iov = { .iov_base = &regs, .iov_len = sizeof(regs) };
+	const struct cpx_timed *d;
+	uint64_t args[6];
+	int64_t left;
+
+	if ((int64_t)regs.orig_rax < 0 || (int64_t)regs.rax != -EINTR)
+		return 0;
+	d = cpx_timed_find((long)regs.orig_rax);
+	if (!d || d->cls != CPX_TIMED_EINTR)
+		return 0;
+	cpx_timed_args(&regs, args);
+	regs.rax = (uint64_t)-CPX_ERESTARTNOHAND;
+	left = th->rec->sys_left_ns - (cpx_mono_ns() - c->stop_ns);
+	if (left < 0)
+		left = 0;
+	if (th->rec->resume == CPX_RESUME_TIMED && c->stop_ns) {
+		bool stopped = t->rec->state == CPX_TASK_STOPPED;
+
+		if (d->form == CPX_TIMED_MS)
+			cpx_timed_set_arg(&regs, d->arg, (uint64_t)cpx_timed_ms(left));
+		else if (stopped)
+			; /* nobody knows when it will read the structure */
+		else if (d->form == CPX_TIMED_TS)
+			patch_memory(c, t, th, args[d->arg], left);
+		else if (d->form == CPX_TIMED_RCV)
+			patch_socket(c, t, th, (int)args[0], SO_RCVTIMEO, left);
+		else if (d->form == CPX_TIMED_SND)
+			patch_socket(c, t, th, (int)args[0], SO_SNDTIMEO, left);
+	}
+	if (ptrace(PTRACE_SETREGSET, th->t.tid, (void *)NT_PRSTATUS, &iov) < 0)
+		return cpx_err_sys(err, errno, "put thread %d back into its call", th->t.tid);
+	return 0;
+}
+
+static bool asleep_in(pid_t pid, pid_t tid, long nr)
+{
+	CPX_AUTO_FREE char *text = NULL;
+	struct cpx_proc_syscall call;
+
+	return read_path(&text, "/proc/%d/task/%d/syscall", pid, tid) == 0 &&
+	       cpx_proc_syscall_parse(text, &call, NULL) == 0 && !call.running && call.nr == nr;
+}
+
+static void put_back(struct patch *p)
+{
+	uint8_t now[16];
+
+	if (p->sock_fd >= 0) {
+		setsockopt(p->sock_fd, SOL_SOCKET, p->opt, p->was, sizeof(struct timeval));
+		return;
+	}
+	if (cpx_pread_full(p->mem_fd, now, sizeof(now), p->addr) == (ssize_t)sizeof(now) &&
+	    memcmp(now, p->now, sizeof(now)) == 0 &&
+	    pwrite(p->mem_fd, p->was, sizeof(p->was), (off_t)p->addr) < 0)
+		cpx_log_debug("thread %d: time-out not put back: %s", p->tid, strerror(errno));
+}
+
+void cpx_cap_resume_released(struct cpx_cap *c)
+{
+	struct ctx *x = c->resume;
+	int64_t until = cpx_mono_ns() + PUT_BACK_NS;
+
+	for (size_t i = 0; x && i < x->npatches; i++) {
+		struct patch *p = &x->patches[i];
+		struct timespec nap = { .tv_nsec = 50000 };
+
+		while (!asleep_in(p->pid, p->tid, p->nr) && cpx_mono_ns() < until)
+			nanosleep(&nap, NULL);
+		put_back(p);
+		cpx_close(&p->mem_fd);
+		cpx_close(&p->sock_fd);
+	}
+	if (x)
+		x->npatches = 0;
+}
