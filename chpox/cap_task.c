@@ -12,7 +12,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/filter.h>
-#include <linux/ptrace.h>
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -31,9 +30,6 @@
 
 #ifndef PR_GET_MDWE
 #define PR_GET_MDWE 66
-#endif
-#ifndef PTRACE_GET_RSEQ_CONFIGURATION
-#define PTRACE_GET_RSEQ_CONFIGURATION 0x420f
 #endif
 
 struct attr { /* struct sched_attr of the kernel */
@@ -241,7 +237,7 @@ static int fill_affinity(struct cpx_cap *c, struct cpx_rec_thread *rec, pid_t ti
 
 static void fill_lists(struct cpx_rec_thread *rec, pid_t tid)
 {
-	struct ptrace_rseq_configuration rseq = { 0 };
+	struct __ptrace_rseq_configuration rseq = { 0 };
 	void *head = NULL;
 	size_t len = 0;
 
@@ -249,7 +245,7 @@ static void fill_lists(struct cpx_rec_thread *rec, pid_t tid)
 		rec->robust_list = (uintptr_t)head;
 		rec->robust_len = len;
 	}
-	if (ptrace((enum __ptrace_request)PTRACE_GET_RSEQ_CONFIGURATION, tid, sizeof(rseq), &rseq) >
+	if (ptrace(PTRACE_GET_RSEQ_CONFIGURATION, tid, sizeof(rseq), &rseq) >
 	    0) {
 		rec->rseq_addr = rseq.rseq_abi_pointer;
 		rec->rseq_size = rseq.rseq_abi_size;
