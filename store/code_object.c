@@ -1,0 +1,246 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * code_object.c - programs and libraries under code/SHA-256.
+ *
+ * Put hashes the file first, since most of the time the object is there. A copy is hashed
+ * again while it is written, for the file may change meanwhile: what is stored under a
+ * name always fits it. Written under a temporary name, fsynced, renamed, directory fsynced.
+ */
+#include "store_priv.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <openssl/evp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/random.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "../chpox/base/err.h"
+#include "../chpox/base/fd.h"
+
+#define COPY_CHUNK (256u << 10)
+#define CODE_SIZE_MAX (4ull << 30)
+
+/* Called with each piece of a file as it is hashed. */
+struct piece_sink {
+	int (*put)(void *ctx, const void *p, size_t n, uint64_t off, struct cpx_err *err);
+	void *ctx;
+};
+
+static int hash_pieces(EVP_MD_CTX *md, int fd, const char *what, const struct piece_sink *sink,
+		       struct cpx_err *err)
+{
+	CPX_AUTO_FREE uint8_t *buf = malloc(COPY_CHUNK);
+	uint64_t off = 0;
+
+	if (!buf)
+		return cpx_err_set(err, CPX_E_NOMEM, "no memory to read %s", what);
+	for (;;) {
+		ssize_t n = cpx_pread_full(fd, buf, COPY_CHUNK, off);
+		int rc = 0;
+
+		if (n < 0)
+			return cpx_err_sys(err, errno, "read %s", what);
+		if (n == 0)
+			return 0;
+		if (off + (uint64_t)n > CODE_SIZE_MAX)
+			return cpx_err_set(err, CPX_E_LIMIT, "%s is too large for a code object",
+					   what);
+		if (EVP_DigestUpdate(md, buf, (size_t)n) != 1)
+			return cpx_err_set(err, CPX_E_SYS, "SHA-256 of %s failed", what);
+		if (sink)
+			rc = sink->put(sink->ctx, buf, (size_t)n, off, err);
+		if (rc < 0)
+			return rc;
+		off += (uint64_t)n;
+	}
+}
+
+static int hash_fd(int fd, const char *what, const struct piece_sink *sink, uint8_t sha256[32],
+		   struct cpx_err *err)
+{
+	EVP_MD_CTX *md = EVP_MD_CTX_new();
+	int rc = CPX_E_NOMEM;
+
+	if (md && EVP_DigestInit_ex(md, EVP_sha256(), NULL) == 1)
+		rc = hash_pieces(md, fd, what, sink, err);
+	else
+		cpx_err_set(err, rc, "no memory for SHA-256");
+	if (rc == 0 && EVP_DigestFinal_ex(md, sha256, NULL) != 1)
+		rc = cpx_err_set(err, CPX_E_SYS, "SHA-256 of %s failed", what);
+	EVP_MD_CTX_free(md);
+	return rc;
+}
+
+static void code_name(const uint8_t sha256[32], char out[CPX_NAME_MAX])
+{
+	int n = snprintf(out, CPX_NAME_MAX, "code/");
+
+	for (int i = 0; i < 32; i++)
+		n += snprintf(out + n, CPX_NAME_MAX - (size_t)n, "%02x", sha256[i]);
+}
+
+static bool same_file(const struct cpx_code_known *k, const struct cpx_code_known *key)
+{
+	return k->dev == key->dev && k->ino == key->ino && k->size == key->size &&
+	       k->mtime_ns == key->mtime_ns && k->ctime_ns == key->ctime_ns;
+}
+
+static int key_of(int fd, struct cpx_code_known *key, struct cpx_err *err)
+{
+	struct stat st;
+
+	if (fstat(fd, &st) < 0)
+		return cpx_err_sys(err, errno, "fstat of a mapped file");
+	if (!S_ISREG(st.st_mode))
+		return cpx_err_set(err, CPX_E_INVAL, "only regular files can be code objects");
+	*key = (struct cpx_code_known){
+		.dev = st.st_dev,
+		.ino = st.st_ino,
+		.size = (uint64_t)st.st_size,
+		.mtime_ns = st.st_mtim.tv_sec * 1000000000ll + st.st_mtim.tv_nsec,
+		.ctime_ns = st.st_ctim.tv_sec * 1000000000ll + st.st_ctim.tv_nsec,
+	};
+	return 0;
+}
+
+/* Whether this very file was hashed before by this store. */
+static bool find_known(struct cpx_store *s, const struct cpx_code_known *key, uint8_t sha256[32])
+{
+	unsigned n;
+	bool found = false;
+
+	pthread_mutex_lock(&s->lock);
+	n = s->nknown < CPX_CODE_CACHE ? s->nknown : CPX_CODE_CACHE;
+	for (unsigned i = 0; i < n && !found; i++) {
+		found = same_file(&s->known[i], key);
+		if (found)
+			memcpy(sha256, s->known[i].sha256, 32);
+	}
+	pthread_mutex_unlock(&s->lock);
+	return found;
+}
+
+static void add_known(struct cpx_store *s, const struct cpx_code_known *key,
+		      const uint8_t sha256[32])
+{
+	pthread_mutex_lock(&s->lock);
+	s->known[s->nknown % CPX_CODE_CACHE] = *key;
+	memcpy(s->known[s->nknown % CPX_CODE_CACHE].sha256, sha256, 32);
+	s->nknown++;
+	pthread_mutex_unlock(&s->lock);
+}
+
+static int put_piece(void *ctx, const void *p, size_t n, uint64_t off, struct cpx_err *err)
+{
+	return cpx_io_write(ctx, p, n, off, err);
+}
+
+static int write_object(struct cpx_store *s, int fd, const char *tmp, uint8_t sha256[32],
+			struct cpx_err *err)
+{
+	struct cpx_io_file f = { 0 };
+	const struct piece_sink sink = { .put = put_piece, .ctx = &f };
+	int rc = cpx_io_create(&s->io, tmp, &f, err);
+
+	if (rc < 0)
+		return rc;
+	rc = hash_fd(fd, "a mapped file", &sink, sha256, err);
+	if (rc == 0)
+		rc = cpx_io_fsync(&f, err);
+	cpx_io_close(&f);
+	if (rc < 0)
+		cpx_io_unlink(&s->io, tmp, NULL);
+	return rc;
+}
+
+static int store_object(struct cpx_store *s, int fd, uint8_t sha256[32], struct cpx_err *err)
+{
+	char tmp[CPX_NAME_MAX], name[CPX_NAME_MAX];
+	uint64_t nonce;
+	int rc = cpx_io_mkdir(&s->io, "code", err);
+
+	if (rc == 1)
+		rc = cpx_io_fsync_dir(&s->io, ".", err);
+	if (rc < 0)
+		return rc;
+	if (getrandom(&nonce, sizeof(nonce), 0) != sizeof(nonce))
+		return cpx_err_sys(err, errno, "getrandom");
+	snprintf(tmp, sizeof(tmp), "code/%016llx.tmp", (unsigned long long)nonce);
+	rc = write_object(s, fd, tmp, sha256, err);
+	if (rc < 0)
+		return rc;
+	code_name(sha256, name);
+	rc = cpx_io_rename(&s->io, tmp, name, err);
+	if (rc < 0)
+		cpx_io_unlink(&s->io, tmp, NULL);
+	if (rc == CPX_E_EXIST)
+		return 0; /* another was quicker */
+	return rc < 0 ? rc : cpx_io_fsync_dir(&s->io, "code", err);
+}
+
+int cpx_store_put_code(struct cpx_store *s, int fd, uint8_t sha256[32], struct cpx_err *err)
+{
+	struct cpx_code_known key;
+	char name[CPX_NAME_MAX];
+	uint8_t sum[32];
+	bool known;
+	int rc = key_of(fd, &key, err);
+
+	if (rc < 0)
+		return rc;
+	known = find_known(s, &key, sum);
+	if (!known)
+		rc = hash_fd(fd, "a mapped file", NULL, sum, err);
+	if (rc < 0)
+		return rc;
+	code_name(sum, name);
+	if (!cpx_io_exists(&s->io, name))
+		rc = store_object(s, fd, sum, err);
+	if (rc < 0)
+		return rc;
+	if (!known)
+		add_known(s, &key, sum);
+	memcpy(sha256, sum, 32);
+	return 0;
+}
+
+static int put_memfd(void *ctx, const void *p, size_t n, uint64_t off, struct cpx_err *err)
+{
+	(void)off; /* pieces come in order */
+	if (cpx_write_full(*(int *)ctx, p, n) < 0)
+		return cpx_err_sys(err, errno, "copy a code object");
+	return 0;
+}
+
+int cpx_store_get_code(struct cpx_store *s, const uint8_t sha256[32], struct cpx_err *err)
+{
+	char name[CPX_NAME_MAX], link[32];
+	uint8_t sum[32];
+	struct piece_sink sink = { .put = put_memfd };
+	int ro, rc;
+
+	code_name(sha256, name);
+	CPX_AUTO_FD fd = cpx_io_open(&s->io, name, err);
+	if (fd < 0)
+		return fd;
+	CPX_AUTO_FD copy = memfd_create("chpox-code", MFD_CLOEXEC);
+	if (copy < 0)
+		return cpx_err_sys(err, errno, "memfd_create");
+	sink.ctx = &copy;
+	rc = hash_fd(fd, name, &sink, sum, err);
+	if (rc < 0)
+		return rc;
+	if (memcmp(sum, sha256, 32) != 0)
+		return cpx_err_set(err, CPX_E_CHECKSUM, "%s/%s was changed: its hash does not fit",
+				   s->io.shown, name);
+	if (fchmod(copy, 0555) < 0)
+		return cpx_err_sys(err, errno, "fchmod of a code object");
+	snprintf(link, sizeof(link), "/proc/self/fd/%d", copy);
+	ro = open(link, O_RDONLY | O_CLOEXEC);
+	return ro < 0 ? cpx_err_sys(err, errno, "reopen a code object") : ro;
+}

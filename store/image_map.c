@@ -1,0 +1,279 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * image_map.c - from the pieces of a writer to map segments.
+ *
+ * Segment by segment: the pieces are painted in the order in which they were put, onto
+ * one cell a page; the result is compared with the base's segment. Equal: the base's
+ * is referred to. A small difference: one more delta run on it. Else: a new one.
+ */
+#include "image_write.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "../chpox/base/fd.h"
+
+struct builder {
+	struct cpx_image_writer *w;
+	struct cpx_manifest *m;
+	struct cpx_cell *cells, *base, *delta;
+	bool *keep_zero;
+	bool *used; /* packs of the base that are referred to, by index */
+	struct cpx_buf full, diff;
+	uint32_t seg_cap;
+};
+
+static int compare_pieces(const void *a, const void *b)
+{
+	const struct cpx_piece *x = a, *y = b;
+	uint64_t xs = x->page / CPX_SEG_PAGES, ys = y->page / CPX_SEG_PAGES;
+
+	if (x->space != y->space)
+		return x->space < y->space ? -1 : 1;
+	if (xs != ys)
+		return xs < ys ? -1 : 1;
+	if (x->seq != y->seq)
+		return x->seq < y->seq ? -1 : 1;
+	return x->page < y->page ? -1 : x->page > y->page;
+}
+
+/* All pieces of all workers in one sorted array; theirs are given up. */
+static int gather(struct cpx_image_writer *w, struct cpx_pieces *all, struct cpx_err *err)
+{
+	size_t n = w->inherited.n;
+
+	for (unsigned i = 0; i < w->nworkers; i++) {
+		n += w->workers[i].pieces.n;
+	}
+	all->v = malloc((n + 1) * sizeof(*all->v));
+	if (!all->v)
+		return cpx_err_set(err, CPX_E_NOMEM, "no memory for the page map");
+	if (w->inherited.n)
+		memcpy(all->v, w->inherited.v, w->inherited.n * sizeof(*all->v));
+	all->n = w->inherited.n;
+	for (unsigned i = 0; i < w->nworkers; i++) {
+		struct cpx_pieces *p = &w->workers[i].pieces;
+
+		if (p->n)
+			memcpy(all->v + all->n, p->v, p->n * sizeof(*p->v));
+		all->n += p->n;
+		free(p->v);
+		memset(p, 0, sizeof(*p));
+	}
+	qsort(all->v, all->n, sizeof(*all->v), compare_pieces);
+	return 0;
+}
+
+static void paint_piece(struct builder *b, const struct cpx_piece *p)
+{
+	uint32_t first = (uint32_t)(p->page % CPX_SEG_PAGES), pos = p->pos;
+
+	if (p->pack == CPX_PIECE_INHERIT) {
+		memcpy(b->cells + first, b->base + first, p->pos * sizeof(*b->cells));
+		return;
+	}
+	for (uint32_t i = 0; i < p->n; i++) {
+		bool stored = p->bits >> i & 1;
+
+		b->cells[first + i] = (struct cpx_cell){ .pack = stored ? p->pack : 0,
+							 .pos = stored ? pos++ : 0 };
+	}
+}
+
+/* The base's cells of this segment; its index in the base's manifest or UINT32_MAX. */
+static int load_base(struct builder *b, uint32_t space, uint64_t seg, uint32_t *index,
+		     struct cpx_err *err)
+{
+	struct cpx_image *base = b->w->base;
+	struct cpx_seg *s;
+	uint32_t i;
+	int rc;
+
+	*index = UINT32_MAX;
+	memset(b->base, 0, CPX_SEG_PAGES * sizeof(*b->base));
+	if (!base)
+		return 0;
+	i = cpx_manifest_seg(&base->m, space, seg);
+	if (i >= base->m.nsegs || base->m.segs[i].space != space || base->m.segs[i].seg != seg)
+		return 0;
+	rc = cpx_seg_load(base, i, &s, err);
+	if (rc < 0)
+		return rc;
+	cpx_seg_paint(b->base, s->entries, (size_t)s->n);
+	*index = i;
+	return 0;
+}
+
+static void mark_used(struct builder *b, uint32_t pack)
+{
+	const struct cpx_manifest *m = &b->w->base->m;
+	const struct cpx_pack_info *p = cpx_manifest_pack(m, pack);
+
+	if (p)
+		b->used[p - m->packs] = true;
+}
+
+/* Count what is stored and what of it is older; note the packs of the base. */
+static uint32_t count_cells(struct builder *b, uint64_t *inherited)
+{
+	uint32_t n = 0, last = 0;
+
+	for (uint32_t i = 0; i < CPX_SEG_PAGES; i++) {
+		uint32_t pack = b->cells[i].pack;
+
+		if (!pack)
+			continue;
+		n++;
+		if (pack >= b->w->first_pack)
+			continue;
+		(*inherited)++;
+		if (pack != last)
+			mark_used(b, pack);
+		last = pack;
+	}
+	return n;
+}
+
+static int encode_delta(struct builder *b, uint32_t space, uint64_t seg)
+{
+	for (uint32_t i = 0; i < CPX_SEG_PAGES; i++) {
+		bool same = b->cells[i].pack == b->base[i].pack && b->cells[i].pos == b->base[i].pos;
+
+		b->delta[i] = same ? (struct cpx_cell){ 0 } : b->cells[i];
+		b->keep_zero[i] = !same && !b->cells[i].pack;
+	}
+	b->diff.len = 0;
+	return cpx_seg_encode(space, seg, b->delta, b->keep_zero, &b->diff);
+}
+
+/* Where the segment is to be found: as in the base, a delta on that, or a new one. */
+static int write_seg(struct builder *b, struct cpx_seg_ref *ref, const struct cpx_seg_ref *old,
+		     struct cpx_err *err)
+{
+	const size_t size = CPX_SEG_PAGES * sizeof(*b->cells);
+	struct cpx_buf *out = &b->full;
+	int rc;
+
+	if (old && memcmp(b->cells, b->base, size) == 0) {
+		*ref = *old;
+		return 0;
+	}
+	b->full.len = 0;
+	rc = cpx_seg_encode(ref->space, ref->seg, b->cells, NULL, &b->full);
+	if (rc == 0 && old && old->nruns < CPX_SEG_RUNS_MAX)
+		rc = encode_delta(b, ref->space, ref->seg);
+	if (rc < 0)
+		return cpx_err_set(err, rc, "no memory for a map segment");
+	if (old && old->nruns < CPX_SEG_RUNS_MAX && b->diff.len * 2 < b->full.len) {
+		memcpy(ref->runs, old->runs, sizeof(ref->runs));
+		ref->nruns = old->nruns;
+		out = &b->diff;
+	}
+	return cpx_worker_block(b->w->workers, CPX_BLOCK_SEGMENT, out->data, out->len,
+				&ref->runs[ref->nruns++], err);
+}
+
+static int add_ref(struct builder *b, const struct cpx_seg_ref *ref, struct cpx_err *err)
+{
+	struct cpx_manifest *m = b->m;
+
+	if (m->nsegs == b->seg_cap) {
+		uint32_t cap = b->seg_cap ? b->seg_cap * 2 : 64;
+		void *v = realloc(m->segs, cap * sizeof(*m->segs));
+
+		if (!v || cap > CPX_SEGS_MAX)
+			return cpx_err_set(err, CPX_E_LIMIT, "too many map segments");
+		m->segs = v;
+		b->seg_cap = cap;
+	}
+	m->segs[m->nsegs++] = *ref;
+	return 0;
+}
+
+/* @p[0..n): all pieces of one segment. */
+static int build_seg(struct builder *b, const struct cpx_piece *p, size_t n, struct cpx_err *err)
+{
+	struct cpx_seg_ref ref = { .space = p->space, .seg = p->page / CPX_SEG_PAGES };
+	uint32_t index;
+	int rc = load_base(b, ref.space, ref.seg, &index, err);
+
+	if (rc < 0)
+		return rc;
+	memset(b->cells, 0, CPX_SEG_PAGES * sizeof(*b->cells));
+	for (size_t i = 0; i < n; i++)
+		paint_piece(b, &p[i]);
+	ref.pages = count_cells(b, &b->m->stats.pages_inherited);
+	if (!ref.pages)
+		return 0;
+	rc = write_seg(b, &ref, index == UINT32_MAX ? NULL : &b->w->base->m.segs[index], err);
+	if (rc < 0)
+		return rc;
+	for (uint32_t i = 0; b->w->base && i < ref.nruns; i++)
+		mark_used(b, ref.runs[i].pack);
+	return add_ref(b, &ref, err);
+}
+
+/* The packs of the base that are still referred to come first: their ids are lower. */
+static int keep_base_packs(struct builder *b, struct cpx_err *err)
+{
+	const struct cpx_manifest *base = &b->w->base->m;
+
+	b->m->packs = calloc((size_t)base->npacks + 1, sizeof(*b->m->packs));
+	if (!b->m->packs)
+		return cpx_err_set(err, CPX_E_NOMEM, "no memory for the manifest");
+	for (uint32_t i = 0; i < base->npacks; i++)
+		if (b->used[i])
+			b->m->packs[b->m->npacks++] = base->packs[i];
+	return 0;
+}
+
+static int build(struct builder *b, const struct cpx_pieces *all, struct cpx_err *err)
+{
+	size_t n;
+	int rc = 0;
+
+	for (size_t i = 0; rc == 0 && i < all->n; i += n) {
+		const struct cpx_piece *p = &all->v[i];
+
+		for (n = 1; i + n < all->n; n++)
+			if (p[n].space != p->space ||
+			    p[n].page / CPX_SEG_PAGES != p->page / CPX_SEG_PAGES)
+				break;
+		rc = build_seg(b, p, n, err);
+	}
+	if (rc == 0 && b->w->base)
+		rc = keep_base_packs(b, err);
+	return rc;
+}
+
+int cpx_map_build(struct cpx_image_writer *w, struct cpx_manifest *m, struct cpx_err *err)
+{
+	struct builder b = { .w = w, .m = m };
+	struct cpx_pieces all = { 0 };
+	int rc = gather(w, &all, err);
+
+	for (unsigned i = 0; i < w->nworkers; i++) {
+		m->stats.bytes_memory += w->workers[i].bytes_memory;
+		m->stats.bytes_zero += w->workers[i].bytes_zero;
+	}
+	if (rc == 0 && all.n) {
+		b.cells = calloc(CPX_SEG_PAGES, sizeof(*b.cells));
+		b.base = calloc(CPX_SEG_PAGES, sizeof(*b.base));
+		b.delta = calloc(CPX_SEG_PAGES, sizeof(*b.delta));
+		b.keep_zero = calloc(CPX_SEG_PAGES, sizeof(*b.keep_zero));
+		b.used = calloc(w->base ? (size_t)w->base->m.npacks + 1 : 1, sizeof(*b.used));
+		if (b.cells && b.base && b.delta && b.keep_zero && b.used)
+			rc = build(&b, &all, err);
+		else
+			rc = cpx_err_set(err, CPX_E_NOMEM, "no memory for the page map");
+	}
+	cpx_buf_free(&b.full);
+	cpx_buf_free(&b.diff);
+	free(b.cells);
+	free(b.base);
+	free(b.delta);
+	free(b.keep_zero);
+	free(b.used);
+	free(all.v);
+	return rc;
+}

@@ -1,0 +1,90 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* image_write.h - the inside of a writer: image_write.c makes pieces, image_map.c the map of them. */
+#ifndef CPX_STORE_IMAGE_WRITE_H
+#define CPX_STORE_IMAGE_WRITE_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "../chpox/base/err.h"
+#include "codec.h"
+#include "pack_write.h"
+#include "store_priv.h"
+
+#define CPX_WINDOW_PAGES 64u /* read and tested at once; a bit each in a piece */
+#define CPX_WINDOW (CPX_WINDOW_PAGES * CPX_PAGE)
+#define CPX_PIECE_INHERIT UINT32_MAX
+
+/*
+ * What became of up to 64 pages that were put: bit i of @bits says page @page + i is
+ * stored; the stored ones are at @pos, @pos + 1 … of @pack. With CPX_PIECE_INHERIT:
+ * @pos pages from @page on (within one segment) are as in the base.
+ */
+struct cpx_piece {
+	uint64_t page, bits;
+	uint32_t space, seq, pack, pos;
+	uint32_t n;
+};
+
+struct cpx_pieces {
+	struct cpx_piece *v;
+	size_t n, cap;
+};
+
+struct cpx_put {
+	uint64_t off, end;
+	uint32_t space, seq;
+	cpx_page_reader reader;
+	void *ctx;
+};
+
+struct cpx_image_worker {
+	struct cpx_image_writer *w;
+	pthread_t thread;
+	struct cpx_packer packer;
+	struct cpx_codec_ctx *codec;
+	uint8_t *buf;	  /* a window and a block, page-aligned */
+	uint8_t *squeezed; /* CPX_SEG_RAW_MAX */
+	uint32_t pending; /* pages at the start of buf that are not in a block yet */
+	struct cpx_pieces pieces;
+	uint64_t bytes_memory, bytes_zero;
+};
+
+struct cpx_image_writer {
+	struct cpx_store *store;
+	struct cpx_gen_id id;
+	struct cpx_image_opts opts;
+	struct cpx_gen_id base_id;
+	struct cpx_image *base; /* NULL: full */
+	uint32_t first_pack;	/* id of this generation's pack 0 */
+	bool made_dir;
+	struct cpx_image_worker *workers;
+	unsigned nworkers;
+	bool threads; /* they run */
+	uint32_t next_seq;
+	atomic_uint next_k;
+	_Atomic uint64_t bytes_done, bytes_queued;
+	pthread_mutex_t lock; /* all below */
+	pthread_cond_t work, idle;
+	struct cpx_put *queue;
+	size_t head, count, cap;
+	unsigned busy;
+	bool closing, failed;
+	struct cpx_err err;
+	struct cpx_pack_info *infos; /* finished packs */
+	uint32_t ninfos;
+	struct cpx_pieces inherited;
+};
+
+/* Compress and append one block, beginning a pack or going to the next one as needed. */
+int cpx_worker_block(struct cpx_image_worker *k, enum cpx_block_kind kind, const void *raw,
+		     size_t n, struct cpx_seg_run *where, struct cpx_err *err);
+/* Room for one more. Return: it, or NULL. */
+struct cpx_piece *cpx_pieces_add(struct cpx_pieces *p);
+/*
+ * From all pieces the map segments (written by worker 0) and the refs and packs of @m.
+ * Workers have stopped; worker 0's pack may be open and stays so.
+ */
+int cpx_map_build(struct cpx_image_writer *w, struct cpx_manifest *m, struct cpx_err *err);
+
+#endif

@@ -1,0 +1,85 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* store_priv.h - what the files of store/ and its tests share; not for others. */
+#ifndef CPX_STORE_PRIV_H
+#define CPX_STORE_PRIV_H
+
+#include <pthread.h>
+
+#include "format.h"
+#include "objio.h"
+#include "state.h"
+
+#define CPX_CODE_CACHE 64
+
+/* A file whose code object is known to be there. */
+struct cpx_code_known {
+	uint64_t dev, ino, size;
+	int64_t mtime_ns, ctime_ns;
+	uint8_t sha256[32];
+};
+
+struct cpx_store {
+	struct cpx_io io;
+	pthread_mutex_t lock; /* known */
+	struct cpx_code_known known[CPX_CODE_CACHE];
+	unsigned nknown;
+};
+
+/* As cpx_store_open(), with a hook that sees all file calls from the first on. */
+int cpx_store_open_hooked(const char *url, const struct cpx_store_opts *opts,
+			  struct cpx_io_hook hook, struct cpx_store **out, struct cpx_err *err);
+
+unsigned cpx_store_workers(unsigned wanted);
+
+/* --- an open image (image_read.c) --------------------------------------------------- */
+
+struct cpx_pack {
+	int fd; /* -1: not open */
+	unsigned users;
+	struct cpx_block *table; /* NULL: not loaded */
+};
+
+struct cpx_seg {
+	struct cpx_seg_entry *entries; /* flattened: no zero entries, ascending */
+	int64_t n;		       /* -1: not loaded */
+};
+
+#define CPX_BLOCK_CACHE 8
+
+struct cpx_cached_block {
+	uint32_t pack, block; /* pack 0: empty */
+	uint32_t len;
+	uint64_t used;
+	uint8_t *data; /* CPX_BLOCK_RAW */
+};
+
+struct cpx_image {
+	struct cpx_store *store;
+	struct cpx_manifest m;
+	struct cpx_state *state;
+	size_t manifest_len;
+	pthread_mutex_t lock; /* all below */
+	struct cpx_pack *packs;
+	unsigned open_packs;
+	struct cpx_seg *segs;
+	struct cpx_cached_block cache[CPX_BLOCK_CACHE];
+	uint64_t clock;
+};
+
+/* @want_state: without, only manifest and maps. */
+int cpx_image_load(struct cpx_store *store, const struct cpx_gen_id *id, bool want_state,
+		   struct cpx_image **out, struct cpx_err *err);
+int cpx_image_load_manifest(struct cpx_store *s, const struct cpx_gen_id *id, bool want_state,
+			    struct cpx_manifest *m, size_t *len, struct cpx_err *err);
+
+/* Open file and table of the pack at index @i; the descriptor stays until cpx_pack_put(). */
+int cpx_pack_get(struct cpx_image *img, uint32_t i, struct cpx_err *err);
+void cpx_pack_put(struct cpx_image *img, uint32_t i);
+void cpx_pack_path(const struct cpx_image *img, uint32_t i, char out[CPX_NAME_MAX]);
+/* Check and decode one block whose stored bytes are at @stored. */
+int cpx_block_decode(const struct cpx_image *img, uint32_t i, uint32_t block, const void *stored,
+		     void *out, struct cpx_err *err);
+/* The flattened entries of segment @i of the manifest. Valid as long as the image. */
+int cpx_seg_load(struct cpx_image *img, uint32_t i, struct cpx_seg **out, struct cpx_err *err);
+
+#endif
