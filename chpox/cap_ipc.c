@@ -21,6 +21,7 @@
 
 #include "base/fd.h"
 #include "cap_ipc_kinds.h"
+#include "cap_sock.h"
 
 #define FDINFO_MAX (16u << 20)
 
@@ -322,6 +323,8 @@ int cpx_cap_ipc_fd(struct cpx_cap *c, struct cpx_cap_task *t, int fd_in_task, in
 		return cap_anon_inode(&f, link_text + 11, err);
 	if (S_ISFIFO(st->st_mode) && !strncmp(link_text, "pipe:[", 6))
 		return cpx_cap_pipe(&f, err);
+	if (S_ISSOCK(st->st_mode))
+		return cpx_cap_socket(&f, err);
 	if (S_ISREG(st->st_mode) && !strncmp(link_text, "/memfd:", 7))
 		return cap_memory_file(&f, err);
 	if (S_ISREG(st->st_mode) && ends_with(link_text, " (deleted)") && !st->st_nlink &&
@@ -330,13 +333,32 @@ int cpx_cap_ipc_fd(struct cpx_cap *c, struct cpx_cap_task *t, int fd_in_task, in
 	return 0;
 }
 
+/* Sockets first: their queues may hold ends of pipes and epoll sets that nobody else has. */
+static int (*const finishers[])(struct cpx_cap *c, struct cpx_err *err) = {
+	cpx_cap_unix_sockets,
+	cpx_cap_pipes,
+	cpx_cap_epolls,
+};
+
+static void let_go(struct cpx_ipc_seen *s)
+{
+	for (; s; s = s->next)
+		cpx_close(&s->here);
+}
+
+/* The job must see ends of files when it runs again: no duplicate outlives this. */
 static int ipc_finish(struct cpx_cap *c, void *priv, struct cpx_err *err)
 {
-	int rc = cpx_cap_pipes(c, err);
+	struct cpx_ipc *p = priv;
+	int rc = 0;
 
-	(void)priv;
-	if (rc >= 0)
-		rc = cpx_cap_epolls(c, err);
+	for (size_t i = 0; rc >= 0 && i < sizeof(finishers) / sizeof(*finishers); i++)
+		rc = finishers[i](c, err);
+	let_go(p->epolls);
+	let_go(p->socks);
+	let_go(p->ttys);
+	let_go(p->mqueues);
+	let_go(p->travelling);
 	return rc < 0 ? rc : 0;
 }
 

@@ -72,6 +72,7 @@ int cpx_cap_pidfd(const struct cpx_ipc_fd *f, struct cpx_err *err);
 int cpx_cap_inotify(const struct cpx_ipc_fd *f, struct cpx_err *err);
 int cpx_cap_epoll(const struct cpx_ipc_fd *f, struct cpx_err *err);
 int cpx_cap_epolls(struct cpx_cap *c, struct cpx_err *err); /* finish */
+int cpx_cap_socket(const struct cpx_ipc_fd *f, struct cpx_err *err);
 int cpx_cap_pipe(const struct cpx_ipc_fd *f, struct cpx_err *err);
 int cpx_cap_pipes(struct cpx_cap *c, struct cpx_err *err); /* finish */
 

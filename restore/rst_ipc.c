@@ -15,6 +15,7 @@
 
 #include "../chpox/base/fd.h"
 #include "rst_ipc_kinds.h"
+#include "rst_sock.h"
 
 int cpx_ipc_made_add(struct cpx_rst *r, const void *rec, unsigned end, int fd,
 		     struct cpx_err *err)
@@ -78,6 +79,7 @@ static int (*const openers[])(struct cpx_rst *, const struct cpx_rec_ofd *, stru
 	[CPX_OFD_SIGNALFD] = cpx_rst_signalfd,
 	[CPX_OFD_INOTIFY]  = cpx_rst_inotify,
 	[CPX_OFD_PIDFD]    = cpx_rst_pidfd,
+	[CPX_OFD_UNIX]     = cpx_rst_unix,
 };
 /* clang-format on */
 
@@ -135,6 +137,21 @@ static bool last_live(const struct cpx_rst *r, const struct cpx_rst_task *t)
 	return true;
 }
 
+static int close_spare(struct cpx_rst *r, struct cpx_err *err)
+{
+	(void)err;
+	close_made(cpx_rst_ipc_of(r));
+	return 0;
+}
+
+/* Queues and closed ends before epoll: what is there already is no news. */
+static int (*const finishers[])(struct cpx_rst *, struct cpx_err *) = {
+	cpx_rst_unix_late,
+	cpx_rst_timerfds,
+	close_spare,
+	cpx_rst_epolls,
+};
+
 static int ipc_late(struct cpx_rst *r, void *priv, struct cpx_rst_task *t, struct cpx_err *err)
 {
 	struct cpx_rst_ipc *p = priv;
@@ -142,11 +159,8 @@ static int ipc_late(struct cpx_rst *r, void *priv, struct cpx_rst_task *t, struc
 
 	if (!p->late_done) {
 		p->late_done = true;
-		close_made(p);
-		rc = cpx_rst_epolls(r, err);
-		if (rc < 0)
-			return rc;
-		rc = cpx_rst_timerfds(r, err);
+		for (size_t i = 0; rc >= 0 && i < sizeof(finishers) / sizeof(*finishers); i++)
+			rc = finishers[i](r, err);
 	}
 	if (rc >= 0 && last_live(r, t))
 		rc = cpx_rst_inotifies(r, err);

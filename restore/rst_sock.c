@@ -1,0 +1,71 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* rst_sock.c - what all sockets have: records, options, room in the queues. */
+#include <errno.h>
+#include <limits.h>
+#include <string.h>
+#include <sys/socket.h>
+
+#include "../chpox/base/fd.h"
+#include "../chpox/base/log.h"
+#include "rst_sock.h"
+
+const struct cpx_rec_sock *cpx_sock_rec(const struct cpx_rst *r, uint32_t id)
+{
+	cpx_state_each(r->st, sock, rec)
+		if (rec->id == id)
+			return rec;
+	return NULL;
+}
+
+int cpx_sock_made(struct cpx_rst *r, uint32_t id)
+{
+	const struct cpx_rec_sock *rec = cpx_sock_rec(r, id);
+	const struct cpx_ipc_made *m = rec ? cpx_ipc_made_find(r, rec, 0) : NULL;
+
+	return m ? m->fd : -1;
+}
+
+void cpx_sock_widen(int fd, size_t bytes)
+{
+	int size = bytes > INT_MAX / 16 ? INT_MAX / 2 : (int)(bytes * 4 + (1u << 20));
+
+	setsockopt(fd, SOL_SOCKET, SO_SNDBUFFORCE, &size, sizeof(size));
+	setsockopt(fd, SOL_SOCKET, SO_RCVBUFFORCE, &size, sizeof(size));
+}
+
+/* The kernel doubles what it is given. */
+static int set_buffer(int fd, int opt, const struct cpx_rec_sockopt *o)
+{
+	int size, force = opt == SO_SNDBUF ? SO_SNDBUFFORCE : SO_RCVBUFFORCE;
+
+	if (o->value.n != sizeof(size))
+		return -1;
+	memcpy(&size, o->value.p, sizeof(size));
+	size /= 2;
+	if (!setsockopt(fd, SOL_SOCKET, force, &size, sizeof(size)))
+		return 0;
+	return setsockopt(fd, SOL_SOCKET, opt, &size, sizeof(size));
+}
+
+int cpx_sock_set_opts(struct cpx_rst *r, uint32_t id, int fd, struct cpx_err *err)
+{
+	cpx_state_each(r->st, sockopt, o) {
+		uint8_t now[256];
+		socklen_t len = sizeof(now);
+		int rc;
+
+		if (o->sock != id)
+			continue;
+		if (!getsockopt(fd, (int)o->level, (int)o->opt, now, &len) && len == o->value.n &&
+		    !memcmp(now, o->value.p, len))
+			continue;
+		if (o->level == SOL_SOCKET && (o->opt == SO_SNDBUF || o->opt == SO_RCVBUF))
+			rc = set_buffer(fd, (int)o->opt, o);
+		else
+			rc = setsockopt(fd, (int)o->level, (int)o->opt, o->value.p, o->value.n);
+		if (rc)
+			return cpx_err_sys(err, errno, "socket option %u of level %u", o->opt,
+					   o->level);
+	}
+	return 0;
+}
