@@ -142,7 +142,8 @@ static void take_owner(const struct cpx_cap *c, int fd, struct cpx_rec_ofd *ofd)
 
 /*
  * Closing a descriptor that was fetched from the job flushes it, which on a network file system
- * means writing to the server within the pause. There, only an owner worth the price is asked for.
+ * means writing to the server within the pause. There, only an owner worth the price is asked
+ * for.
  */
 static bool owner_is_cheap(const struct slot *s)
 {
@@ -215,8 +216,9 @@ static int take_file(struct cpx_cap *c, struct slot *s, struct ofd_node *n, stru
 	else
 		fd = openat(s->t->proc_fd, path, O_PATH | O_CLOEXEC);
 	if (fd < 0)
-		return gone(c, errno) ? 0 :
-					cpx_err_sys(err, errno, "pid %d: fd %d", s->t->pid, s->fd);
+		return gone(c, errno)
+			       ? 0
+			       : cpx_err_sys(err, errno, "pid %d: fd %d", s->t->pid, s->fd);
 	rc = cpx_cap_file_get(c, s->t, fd, s->link, &n->file, err);
 	if (rc < 0 || !n->file)
 		return rc;
@@ -239,8 +241,8 @@ static int take_other(struct cpx_cap *c, struct slot *s, struct ofd_node *n, enu
 	int rc;
 
 	if (fd < 0)
-		return gone(c, errno) ? 0 :
-					cpx_err_sys(err, errno, "pid %d: fetch fd %d (%s)",
+		return gone(c, errno) ? 0
+				      : cpx_err_sys(err, errno, "pid %d: fetch fd %d (%s)",
 						    s->t->pid, s->fd, s->link);
 	take_owner(c, fd, n->rec);
 	if (what == WHAT_SHM) {
@@ -254,11 +256,13 @@ static int take_other(struct cpx_cap *c, struct slot *s, struct ofd_node *n, enu
 		return cpx_cap_refuse(c, s->t, err,
 				      "fd %d is the device %s (%u:%u), which cannot be saved; "
 				      "close it before the checkpoint",
-				      s->fd, s->link, major(s->st.st_rdev), minor(s->st.st_rdev));
-	return cpx_cap_refuse(c, s->t, err,
-			      "fd %d is '%s', a kind of descriptor that cannot be saved; close it "
-			      "before the checkpoint",
-			      s->fd, s->link);
+				      s->fd, s->link, major(s->st.st_rdev),
+				      minor(s->st.st_rdev));
+	return cpx_cap_refuse(
+		c, s->t, err,
+		"fd %d is '%s', a kind of descriptor that cannot be saved; close it "
+		"before the checkpoint",
+		s->fd, s->link);
 }
 
 /* A description not seen before. */
@@ -336,8 +340,9 @@ static int look(struct cpx_cap *c, struct slot *s, struct cpx_err *err)
 	if (n < 0 && errno == ENAMETOOLONG)
 		return cpx_cap_refuse(c, s->t, err, "the path of fd %d is too long", s->fd);
 	if (n < 0 || fstatat(s->t->proc_fd, path, &s->st, 0) < 0)
-		return gone(c, errno) ? 0 :
-					cpx_err_sys(err, errno, "pid %d: fd %d", s->t->pid, s->fd);
+		return gone(c, errno)
+			       ? 0
+			       : cpx_err_sys(err, errno, "pid %d: fd %d", s->t->pid, s->fd);
 	s->link[n] = 0;
 	rc = read_info(s, err);
 	if (rc < 0)
@@ -409,8 +414,8 @@ static int dir_of(struct cpx_cap *c, struct cpx_cap_task *t, const char *name, u
 	int rc;
 
 	if (fd < 0 || n < 0)
-		return gone(c, errno) ? 0 :
-					cpx_err_sys(err, errno, "pid %d: its %s", t->pid, name);
+		return gone(c, errno) ? 0
+				      : cpx_err_sys(err, errno, "pid %d: its %s", t->pid, name);
 	link[n] = 0;
 	if (strcmp(name, "root") == 0 && strcmp(link, "/") == 0)
 		return 0;

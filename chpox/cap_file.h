@@ -24,12 +24,12 @@ struct cpx_rec_ofd;
 /* A file record while it is being made. */
 struct cpx_cap_file {
 	struct cpx_rec_file *rec;
-	int path_fd;	/* O_PATH: pins the inode, disturbs nobody; until end() */
-	bool writable;	/* somebody of the job may change it: read it in the pause */
-	bool saved;	/* its content is queued, or copied */
-	uint8_t *copy;	/* its content at the pause (mapped), or NULL */
+	int path_fd;   /* O_PATH: pins the inode, disturbs nobody; until end() */
+	bool writable; /* somebody of the job may change it: read it in the pause */
+	bool saved;    /* its content is queued, or copied */
+	uint8_t *copy; /* its content at the pause (mapped), or NULL */
 	uint64_t copy_len;
-	int read_fd;	/* what queued reads read from, -1: none */
+	int read_fd; /* what queued reads read from, -1: none */
 	struct cpx_cap_file *next;
 };
 
@@ -37,7 +37,7 @@ struct cpx_cap_files {
 	void *ofds;   /* tree of open file descriptions */
 	void *by_key; /* tree of file records by device, inode and path */
 	struct cpx_cap_file *list, **tail;
-	int root_fd;  /* where the job's paths start: O_PATH; -1 until it is needed */
+	int root_fd;	 /* where the job's paths start: O_PATH; -1 until it is needed */
 	uint64_t copied; /* bytes held in memory */
 };
 
@@ -56,7 +56,7 @@ int cpx_cap_fifo(struct cpx_cap *c, struct cpx_cap_file *f, int fd, struct cpx_e
 
 /* cap_file_lock.c: the locks that @info shows; @first: the ofd is seen for the first time. */
 int cpx_cap_file_locks(struct cpx_cap *c, struct cpx_cap_task *t, int fd,
-		       const struct cpx_proc_fd *info, const struct cpx_rec_ofd *ofd, bool first,
-		       struct cpx_cap_file *f, struct cpx_err *err);
+		       const struct cpx_proc_fd *info, const struct cpx_rec_ofd *ofd,
+		       bool first, struct cpx_cap_file *f, struct cpx_err *err);
 
 #endif

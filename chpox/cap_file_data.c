@@ -10,9 +10,9 @@
  * outputs, which must come before the commit: a file must not be shorter after a crash of the
  * machine than its record says.
  *
- * Files are opened anew from an O_PATH descriptor, never through the job's own, whose locks would
- * then outlive the job's close. The exception is a file with a lease, which an open would break:
- * that one is read through the job's own description, in the pause.
+ * Files are opened anew from an O_PATH descriptor, never through the job's own, whose locks
+ * would then outlive the job's close. The exception is a file with a lease, which an open would
+ * break: that one is read through the job's own description, in the pause.
  */
 #include "cap_file.h"
 
@@ -313,7 +313,8 @@ int cpx_cap_file_late(struct cpx_cap *c, struct cpx_cap_files *p, struct cpx_err
 }
 
 /* Take @n bytes out of a fifo without removing them: tee() into a pipe of our own. */
-static int peek(struct cpx_cap *c, struct cpx_cap_file *f, int fd, size_t n, struct cpx_err *err)
+static int peek(struct cpx_cap *c, struct cpx_cap_file *f, int fd, size_t n,
+		struct cpx_err *err)
 {
 	CPX_AUTO_FREE uint8_t *buf = malloc(n);
 	int ends[2];

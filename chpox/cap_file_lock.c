@@ -49,8 +49,8 @@ static int add(struct cpx_cap *c, const struct cpx_proc_lock *k, uint32_t ofd,
 }
 
 int cpx_cap_file_locks(struct cpx_cap *c, struct cpx_cap_task *t, int fd,
-		       const struct cpx_proc_fd *info, const struct cpx_rec_ofd *ofd, bool first,
-		       struct cpx_cap_file *f, struct cpx_err *err)
+		       const struct cpx_proc_fd *info, const struct cpx_rec_ofd *ofd,
+		       bool first, struct cpx_cap_file *f, struct cpx_err *err)
 {
 	uint32_t files_id = t->files_of->rec ? t->files_of->rec->files_id : 0;
 	int rc = 0;
@@ -61,9 +61,9 @@ int cpx_cap_file_locks(struct cpx_cap *c, struct cpx_cap_task *t, int fd,
 		if (k->foreign)
 			continue;
 		if (k->kind == CPX_LOCK_LEASE && (k->breaking || k->type == F_UNLCK))
-			return cpx_cap_refuse(c, t, err,
-					      "the lease of fd %d is just being broken; try again",
-					      fd);
+			return cpx_cap_refuse(
+				c, t, err, "the lease of fd %d is just being broken; try again",
+				fd);
 		if (k->kind == CPX_LOCK_POSIX) {
 			if (first || !seen(c, files_id, ofd->id, k))
 				rc = add(c, k, ofd->id, files_id, err);

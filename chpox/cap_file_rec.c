@@ -177,16 +177,17 @@ static int name_it(struct cpx_cap *c, struct cpx_cap_task *t, int fd, const char
 		if (st->st_nlink == 0 || S_ISDIR(st->st_mode))
 			return 1;
 		r->flags |= CPX_FILE_LINKED;
-		return take_handle(c, fd, r) < 0 ?
-			       cpx_err_set(err, CPX_E_NOMEM, "no memory for files") :
-			       1;
+		return take_handle(c, fd, r) < 0
+			       ? cpx_err_set(err, CPX_E_NOMEM, "no memory for files")
+			       : 1;
 	}
 	if (c->dry_run && access("/proc/self", F_OK) == 0 && st->st_nlink == 0)
 		return 0; /* removed while we were looking */
-	return cpx_cap_refuse(c, t, err,
-			      "'%s' cannot be reached by that name from the job's root directory "
-			      "(hidden by a mount, or of another mount namespace)",
-			      text);
+	return cpx_cap_refuse(
+		c, t, err,
+		"'%s' cannot be reached by that name from the job's root directory "
+		"(hidden by a mount, or of another mount namespace)",
+		text);
 }
 
 static void describe(struct cpx_cap_file *f, const struct stat *st)
@@ -279,7 +280,8 @@ int cpx_cap_file_get(struct cpx_cap *c, struct cpx_cap_task *t, int fd, const ch
 	}
 	if (S_ISREG(st.st_mode) && fstatfs(fd, &fs) == 0 &&
 	    ((uint32_t)fs.f_type == DMA_BUF_MAGIC || (uint32_t)fs.f_type == SECRETMEM_MAGIC))
-		return cpx_cap_refuse(c, t, err, "'%s' is memory that cannot be saved", link_text);
+		return cpx_cap_refuse(c, t, err, "'%s' is memory that cannot be saved",
+				      link_text);
 	rc = make(c, t, fd, &st, link_text, out, err);
 	if (rc <= 0)
 		return rc;
@@ -359,9 +361,10 @@ void cpx_cap_file_opened(struct cpx_cap_file *f, uint32_t flags, uint64_t pos)
 		return;
 	}
 	if (!(f->rec->flags & CPX_FILE_UNLINKED) && f->rec->rule != CPX_RULE_SNAPSHOT)
-		cpx_log_note("%s is larger than %u MiB and open for writing in place: its size is "
-			     "kept, not its content",
-			     f->rec->path, CPX_SNAPSHOT_MAX >> 20);
+		cpx_log_note(
+			"%s is larger than %u MiB and open for writing in place: its size is "
+			"kept, not its content",
+			f->rec->path, CPX_SNAPSHOT_MAX >> 20);
 	raise_rule(f, CPX_RULE_APPEND);
 }
 

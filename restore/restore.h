@@ -110,6 +110,7 @@ struct cpx_rst {
 	uint64_t home_page; /* address of the bare home, free in every address space of the job */
 	size_t home_size;
 	void *family[16];
+	void *files_priv; /* of rst_file.c, from its prepare() on */
 };
 
 struct cpx_rst_family {
