@@ -506,13 +506,14 @@ static int stage_families(struct run *r, struct cpx_err *err)
 {
 	int rc = 0;
 
-	for (size_t f = 0; f < NFAMILIES && rc == 0; f++) {
+	/* all begin before the first task: families call each other for shared records */
+	for (size_t f = 0; f < NFAMILIES && rc >= 0; f++) {
 		if (families[f]->begin)
 			rc = families[f]->begin(&r->c, &r->c.family[f], err);
 		r->begun = f + 1;
-		if (rc == 0)
-			rc = each_task(r, f, err);
 	}
+	for (size_t f = 0; f < NFAMILIES && rc >= 0; f++)
+		rc = each_task(r, f, err);
 	return rc < 0 ? rc : 0;
 }
 
@@ -686,12 +687,14 @@ static void free_task(struct cpx_cap_task *t)
 
 static void clean_up(struct run *r)
 {
+	/* first: its workers read what the others free */
+	cpx_image_abort(r->c.writer);
+	r->c.writer = NULL;
 	cpx_snap_drop(&r->c);
 	release(r, NULL);
 	for (size_t f = r->begun; f-- > 0;)
 		if (families[f]->end)
 			families[f]->end(&r->c, r->c.family[f]);
-	cpx_image_abort(r->c.writer);
 	for (size_t i = 0; i < r->c.ntasks; i++)
 		free_task(r->c.tasks[i]);
 	free(r->c.tasks);

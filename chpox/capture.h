@@ -100,6 +100,7 @@ struct cpx_cap {
 	void *files_priv;	 /* of cap_file.c, from its begin() on */
 	int64_t stop_ns;	 /* CLOCK_MONOTONIC of the first stop; 0 in a dry run */
 	void *resume;		 /* cap_resume.c's own */
+	struct cpx_mem *mem;	 /* of cap_mem.c, for the shm records that descriptors need */
 };
 
 struct cpx_cap_family {

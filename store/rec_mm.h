@@ -27,6 +27,9 @@ enum cpx_shm_kind {
 	CPX_SHM_UNLINKED, /* a deleted file on tmpfs */
 };
 
+/* vma.flags beyond MAP_*: bits that no mmap flag has. */
+#define CPX_VMAF_ONFAULT 0x40000000u /* with MAP_LOCKED: pages are locked as they come */
+
 /* vma.madv bits: what madvise() left on the mapping. */
 enum cpx_madv {
 	CPX_MADV_DONTFORK = 1u << 0,
@@ -64,7 +67,9 @@ enum cpx_madv {
 	F(vma, u64, pgoff)          /* bytes into it */                                       \
 	F(vma, u32, madv)                                                                     \
 	F(vma, u32, file_flags)     /* O_RDONLY or O_RDWR: how the mapped file was open */    \
-	F(vma, str, name)           /* PR_SET_VMA_ANON_NAME */
+	F(vma, str, name)           /* PR_SET_VMA_ANON_NAME */                                \
+	F(vma, u32, pkey)           /* protection key */                                      \
+	F(vma, u32, sealed)         /* mseal() */
 
 #define CPX_FIELDS_shm(F)                                                                     \
 	F(shm, u32, id)                                                                       \
@@ -85,11 +90,17 @@ enum cpx_madv {
 	F(vdso, u64, vvar_start)    /* lowest of the vvar mappings */                         \
 	F(vdso, blob, image)
 
+/* guard regions (MADV_GUARD_INSTALL) of an mm: pairs start, end */
+#define CPX_FIELDS_guard(F)                                                                   \
+	F(guard, u32, mm_id)                                                                  \
+	F(guard, u64s, ranges)
+
 #define CPX_RECS_MM(R)                                                                        \
 	R(0x0201, mm, CPX_FIELDS_mm)                                                          \
 	R(0x0202, vma, CPX_FIELDS_vma)                                                        \
 	R(0x0203, shm, CPX_FIELDS_shm)                                                        \
-	R(0x0204, vdso, CPX_FIELDS_vdso)
+	R(0x0204, vdso, CPX_FIELDS_vdso)                                                      \
+	R(0x0205, guard, CPX_FIELDS_guard)
 /* clang-format on */
 
 #endif

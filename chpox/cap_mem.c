@@ -1,0 +1,710 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * cap_mem.c - the memory family: address spaces, mappings, and the order in which their
+ * contents are taken.
+ *
+ * Happy path with a clone: task() reads /proc/PID/maps while the tree is parked; the clone is
+ * made; finish() copies what a clone does not hold (shared memory, DONTFORK and WIPEONFORK
+ * ranges, huge pages of a pool); the tree goes on; late() reads VmFlags and pages from the
+ * clone. Without one, all is queued in finish() and read before the tree goes on, or in
+ * late() when it never will. smaps walks all pages, so it is read in the pause only where
+ * there is no clone, or where fork changes what it says (locked, DONTFORK).
+ *
+ * Failure modes: what cannot be saved is refused with its reason; a mapping that cannot be
+ * looked at is an error.
+ */
+#include "cap_mem.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <limits.h>
+#include <linux/magic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <sys/sysmacros.h>
+#include <sys/vfs.h>
+#include <unistd.h>
+
+#include "base/fd.h"
+#include "base/log.h"
+#include "snap_clone.h"
+
+#define SECRETMEM 0x5345434du
+#define CODE_MAX (64u << 20) /* bytes of a mapped data file that are kept with the image */
+#define VDSO_MAX (1u << 20)
+#define STAT_FIELDS 52
+#define HUGE_SHIFT 26
+
+/* A mapped file seen before, so that it is looked at once. */
+struct cpx_mem_file {
+	struct cpx_mem_file *next;
+	uint64_t dev, ino;
+	uint32_t file_id; /* 0: an obstacle */
+	struct cpx_mem_shm *shm;
+	uint32_t huge; /* MAP_HUGETLB and size, of a private mapping of the pool */
+	bool is_tmpfs, is_reg, refused;
+	uint64_t size;
+};
+
+static int no_memory(struct cpx_err *err)
+{
+	return cpx_err_set(err, CPX_E_NOMEM, "no memory for address spaces");
+}
+
+/* --- files behind mappings --------------------------------------------------------------- */
+
+static int refuse_map(struct cpx_cap *c, struct cpx_cap_task *t, const struct cpx_map *m,
+		      const char *what, struct cpx_err *err)
+{
+	return cpx_cap_refuse(c, t, err, "it maps '%s' at 0x%" PRIx64 ", %s", m->name, m->start,
+			      what);
+}
+
+static const struct {
+	const char *prefix, *what;
+} never[] = {
+	{ "/[aio]", "the ring of asynchronous I/O (io_setup), which cannot be saved" },
+	{ "anon_inode:[io_uring]", "an io_uring, which cannot be saved" },
+	{ "anon_inode:[perf_event]", "a perf event buffer, which cannot be saved" },
+	{ "anon_inode:", "an object of the kernel that cannot be saved" },
+	{ "/secretmem", "secret memory, which cannot be read" },
+	{ "[uprobes]", "it is being probed; remove the probe" },
+	{ "socket:", "a packet socket's ring, which cannot be saved" },
+};
+
+static const char *never_why(const char *name)
+{
+	for (size_t i = 0; i < sizeof(never) / sizeof(never[0]); i++)
+		if (!strncmp(name, never[i].prefix, strlen(never[i].prefix)))
+			return never[i].what;
+	return NULL;
+}
+
+static int look_at(struct cpx_cap *c, struct cpx_cap_task *t, const struct cpx_map *m,
+		   struct cpx_mem_file *f, struct cpx_err *err)
+{
+	char path[64], link[PATH_MAX + 16];
+	struct statfs fs = { 0 };
+	struct stat st;
+	ssize_t n;
+
+	snprintf(path, sizeof(path), "map_files/%" PRIx64 "-%" PRIx64, m->start, m->end);
+	CPX_AUTO_FD fd = openat(t->proc_fd, path, O_PATH | O_CLOEXEC);
+	n = readlinkat(t->proc_fd, path, link, sizeof(link) - 1);
+
+	if (fd < 0 || n < 0 || fstat(fd, &st) < 0) {
+		f->refused = true;
+		if (c->dry_run && errno == ENOENT) /* unmapped meanwhile */
+			return 0;
+		return cpx_err_sys(err, errno, "pid %d: look at the mapping of %s", t->ns_pid,
+				   m->name);
+	}
+	link[n] = 0;
+	fstatfs(fd, &fs);
+	f->is_tmpfs = fs.f_type == TMPFS_MAGIC;
+	f->is_reg = S_ISREG(st.st_mode);
+	f->size = (uint64_t)st.st_size;
+	if ((unsigned long)fs.f_type == SECRETMEM || never_why(link)) {
+		f->refused = true;
+		return refuse_map(c, t, m, never_why(link) ? never_why(link) : "secret memory", err);
+	}
+	if (cpx_mem_is_shm(c->mem, fd, &st)) {
+		if (!m->shared && !strncmp(link, "/anon_hugepage", 14)) {
+			f->huge = MAP_HUGETLB |
+				  (uint32_t)(__builtin_ctzll((uint64_t)fs.f_bsize | 1ull << 40))
+					  << HUGE_SHIFT;
+			return 0;
+		}
+		return cpx_mem_shm_get(c, t, fd, &st, link, &f->shm, err);
+	}
+	if (f->is_reg || (S_ISCHR(st.st_mode) && st.st_rdev == makedev(1, 5)))
+		return cpx_cap_file_of_fd(c, t, fd, link, &f->file_id, err);
+	f->refused = true;
+	return refuse_map(c, t, m, "a device whose state cannot be saved", err);
+}
+
+static int file_of(struct cpx_cap *c, struct cpx_cap_task *t, const struct cpx_map *m,
+		   struct cpx_mem_file **out, struct cpx_err *err)
+{
+	uint64_t dev = makedev(m->dev_major, m->dev_minor);
+	struct cpx_mem_file *f;
+
+	/* numbers of SysV segments are their own: names tell them apart */
+	bool sysv = !strncmp(m->name, "/SYSV", 5);
+
+	for (f = c->mem->files; f; f = f->next)
+		if (f->dev == dev && f->ino == m->ino && !f->huge &&
+		    (f->shm && f->shm->sysv) == sysv) {
+			*out = f;
+			return 0;
+		}
+	f = calloc(1, sizeof(*f));
+	if (!f)
+		return no_memory(err);
+	f->dev = dev;
+	f->ino = m->ino;
+	f->next = c->mem->files;
+	c->mem->files = f;
+	*out = f;
+	return look_at(c, t, m, f, err);
+}
+
+/*
+ * What a restart must do with the file: code and small data that is only read are kept with
+ * the image, what is written through the mapping is put back as it is now.
+ */
+static uint32_t rule_of(const struct cpx_map *m, const struct cpx_mem_file *f)
+{
+	if (m->shared && ((m->prot & PROT_WRITE) || f->is_tmpfs))
+		return CPX_RULE_SNAPSHOT;
+	if ((m->prot & PROT_EXEC) || f->size <= CODE_MAX)
+		return CPX_RULE_CODE;
+	return CPX_RULE_VERIFY;
+}
+
+static int file_vma(struct cpx_cap *c, struct cpx_cap_task *t, const struct cpx_map *m,
+		    struct cpx_rec_vma *rec, struct cpx_err *err)
+{
+	struct cpx_mem_file *f = NULL;
+	int rc = file_of(c, t, m, &f, err);
+
+	if (rc < 0 || f->refused)
+		return rc;
+	rec->pgoff = m->pgoff;
+	if (f->huge) {
+		rec->kind = CPX_VMA_ANON;
+		rec->flags |= f->huge;
+		rec->pgoff = 0;
+		return 0;
+	}
+	if (f->shm) {
+		rec->kind = m->shared ? CPX_VMA_SHM : CPX_VMA_SHM_PRIVATE;
+		rec->file_id = f->shm->rec->id;
+		return 0;
+	}
+	rec->kind = m->shared ? CPX_VMA_FILE_SHARED : CPX_VMA_FILE_PRIVATE;
+	rec->file_id = f->file_id;
+	if (!f->is_reg || !f->file_id)
+		return 0;
+	return cpx_cap_file_rule(c, f->file_id, rule_of(m, f), err);
+}
+
+/* --- mappings ---------------------------------------------------------------------------- */
+
+/* "[anon:NAME]" or "[anon_shmem:NAME]" -> NAME, else NULL. */
+static const char *given_name(struct cpx_state *st, const char *name)
+{
+	const char *p = NULL;
+	char *copy;
+
+	if (!strncmp(name, "[anon:", 6))
+		p = name + 6;
+	else if (!strncmp(name, "[anon_shmem:", 12))
+		p = name + 12;
+	copy = p && *p ? (char *)cpx_state_str(st, p) : NULL;
+	if (copy)
+		copy[strlen(copy) - 1] = 0;
+	return copy;
+}
+
+static int classify(struct cpx_cap *c, struct cpx_cap_task *t, const struct cpx_map *m,
+		    struct cpx_rec_vma *rec, struct cpx_err *err)
+{
+	const char *n = m->name;
+
+	rec->name = given_name(c->st, n);
+	if (!strcmp(n, "[vdso]"))
+		rec->kind = CPX_VMA_VDSO;
+	else if (!strncmp(n, "[vvar", 5))
+		rec->kind = CPX_VMA_VVAR;
+	else if (!strcmp(n, "[vsyscall]"))
+		rec->kind = CPX_VMA_VSYSCALL;
+	else if (m->ino || m->dev_major || m->dev_minor)
+		return file_vma(c, t, m, rec, err);
+	else if (!*n || !strncmp(n, "[anon:", 6) || !strcmp(n, "[heap]") || !strncmp(n, "[stack", 6))
+		rec->kind = CPX_VMA_ANON;
+	else
+		return refuse_map(c, t, m,
+				  never_why(n) ? never_why(n) : "a kind of memory that cannot be saved",
+				  err);
+	return 0;
+}
+
+static int add_vmas(struct cpx_cap *c, struct cpx_mem_mm *mm, struct cpx_err *err)
+{
+	mm->v = calloc(mm->maps.n ? mm->maps.n : 1, sizeof(*mm->v));
+	if (!mm->v)
+		return no_memory(err);
+	for (size_t i = 0; i < mm->maps.n; i++) {
+		const struct cpx_map *m = &mm->maps.v[i];
+		struct cpx_rec_vma *rec = cpx_state_new_rec(c->st, vma);
+		int rc;
+
+		if (!rec)
+			return no_memory(err);
+		mm->v[mm->n++] = (struct cpx_mem_vma){ .map = m, .rec = rec };
+		rec->mm_id = mm->rec->id;
+		rec->start = m->start;
+		rec->end = m->end;
+		rec->prot = m->prot;
+		rc = classify(c, mm->t, m, rec, err);
+		if (rc < 0)
+			return rc;
+	}
+	return 0;
+}
+
+/* --- VmFlags ------------------------------------------------------------------------------ */
+
+static const struct {
+	uint32_t flag, madv;
+} advice[] = {
+	{ CPX_VMF_DC, CPX_MADV_DONTFORK },   { CPX_VMF_WF, CPX_MADV_WIPEONFORK },
+	{ CPX_VMF_HG, CPX_MADV_HUGEPAGE },   { CPX_VMF_NH, CPX_MADV_NOHUGEPAGE },
+	{ CPX_VMF_MG, CPX_MADV_MERGEABLE },  { CPX_VMF_DD, CPX_MADV_DONTDUMP },
+	{ CPX_VMF_SR, CPX_MADV_SEQUENTIAL }, { CPX_VMF_RR, CPX_MADV_RANDOM },
+};
+
+#ifndef MAP_DROPPABLE
+#define MAP_DROPPABLE 0x08
+#endif
+
+static int set_flags(struct cpx_cap *c, struct cpx_mem_mm *mm, struct cpx_rec_vma *rec,
+		     const struct cpx_map *m, struct cpx_err *err)
+{
+	uint32_t f = m->vmflags;
+
+	for (size_t i = 0; i < sizeof(advice) / sizeof(advice[0]); i++)
+		if (f & advice[i].flag)
+			rec->madv |= advice[i].madv;
+	if (f & CPX_VMF_GD)
+		rec->flags |= MAP_GROWSDOWN;
+	if (f & CPX_VMF_NR)
+		rec->flags |= MAP_NORESERVE;
+	if (f & CPX_VMF_DP)
+		rec->flags |= MAP_DROPPABLE;
+	if (f & CPX_VMF_LO)
+		rec->flags |= MAP_LOCKED |
+			      (m->rss < m->end - m->start && (m->prot & PROT_READ) ?
+				       CPX_VMAF_ONFAULT :
+				       0);
+	rec->sealed = !!(f & CPX_VMF_SL);
+	rec->pkey = m->pkey;
+	if (rec->kind == CPX_VMA_FILE_SHARED || rec->kind == CPX_VMA_SHM)
+		rec->file_flags = f & CPX_VMF_MW ? O_RDWR : O_RDONLY;
+	if (rec->kind == CPX_VMA_VDSO || rec->kind == CPX_VMA_VVAR)
+		return 0;
+	if (f & CPX_VMF_SS)
+		return cpx_cap_refuse(c, mm->t, err, "it has a shadow stack, which cannot be saved");
+	if (f & (CPX_VMF_IO | CPX_VMF_PF))
+		return cpx_cap_refuse(c, mm->t, err,
+				      "it maps memory of a device at 0x%" PRIx64, m->start);
+	if (f & CPX_VMF_UFFD)
+		return cpx_cap_refuse(c, mm->t, err, "its memory is watched by a userfaultfd");
+	return 0;
+}
+
+/* @proc_fd: of the task or of its clone, which lacks what is not copied by fork. */
+static int take_flags(struct cpx_cap *c, struct cpx_mem_mm *mm, int proc_fd, struct cpx_err *err)
+{
+	struct cpx_maps smaps;
+	size_t at = 0;
+	int rc = cpx_maps_read(proc_fd, "smaps", &smaps, err);
+
+	if (rc < 0)
+		return rc;
+	for (size_t i = 0; i < mm->n && rc == 0; i++) {
+		struct cpx_rec_vma *rec = mm->v[i].rec;
+
+		while (at < smaps.n && smaps.v[at].end <= rec->start)
+			at++;
+		if (at < smaps.n && smaps.v[at].start <= rec->start && smaps.v[at].end >= rec->end)
+			rc = set_flags(c, mm, rec, &smaps.v[at], err);
+		else if (!c->dry_run)
+			rec->madv |= CPX_MADV_DONTFORK;
+	}
+	cpx_maps_free(&smaps);
+	mm->flags_known = rc == 0;
+	return rc;
+}
+
+/* --- the mm record ------------------------------------------------------------------------ */
+
+static int take_stat(struct cpx_cap_task *t, struct cpx_rec_mm *rec, struct cpx_err *err)
+{
+	CPX_AUTO_FREE char *text = NULL;
+	uint64_t f[STAT_FIELDS] = { 0 };
+	char *p;
+
+	if (cpx_read_file(t->proc_fd, "stat", 65536, &text, err) < 0)
+		return cpx_err_wrap(err, "process %d", t->ns_pid);
+	p = strrchr(text, ')');
+	for (size_t i = 3; p && i < STAT_FIELDS; i++) {
+		p = strchr(p + 1, ' ');
+		f[i] = p ? strtoull(p, NULL, 10) : 0;
+	}
+	rec->start_code = f[26];
+	rec->end_code = f[27];
+	rec->start_stack = f[28];
+	rec->start_data = f[45];
+	rec->end_data = f[46];
+	rec->start_brk = rec->brk = f[47];
+	rec->arg_start = f[48];
+	rec->arg_end = f[49];
+	rec->env_start = f[50];
+	rec->env_end = f[51];
+	return 0;
+}
+
+static int take_auxv(struct cpx_cap *c, struct cpx_cap_task *t, struct cpx_rec_mm *rec,
+		     struct cpx_err *err)
+{
+	CPX_AUTO_FREE char *text = NULL;
+	ssize_t n = cpx_read_file(t->proc_fd, "auxv", 65536, &text, err);
+
+	if (n < 0)
+		return cpx_err_wrap(err, "process %d", t->ns_pid);
+	rec->auxv = cpx_state_blob(c->st, text, (size_t)n);
+	return rec->auxv.p || !n ? 0 : no_memory(err);
+}
+
+static int take_exe(struct cpx_cap *c, struct cpx_cap_task *t, struct cpx_rec_mm *rec,
+		    struct cpx_err *err)
+{
+	CPX_AUTO_FD fd = openat(t->proc_fd, "exe", O_PATH | O_CLOEXEC);
+	char link[PATH_MAX + 16];
+	ssize_t n = readlinkat(t->proc_fd, "exe", link, sizeof(link) - 1);
+	int rc;
+
+	if (fd < 0 || n < 0)
+		return cpx_err_sys(err, errno, "executable of process %d", t->ns_pid);
+	link[n] = 0;
+	rc = cpx_cap_file_of_fd(c, t, fd, link, &rec->exe_file, err);
+	if (rc < 0 || !rec->exe_file)
+		return rc;
+	return cpx_cap_file_rule(c, rec->exe_file, CPX_RULE_CODE, err);
+}
+
+/* "VmLck:" in kB. */
+static uint64_t locked_kb(const struct cpx_cap_task *t)
+{
+	CPX_AUTO_FREE char *text = NULL;
+	const char *p;
+
+	if (cpx_read_file(t->proc_fd, "status", 65536, &text, NULL) < 0)
+		return 0;
+	p = strstr(text, "\nVmLck:");
+	return p ? strtoull(p + 7, NULL, 10) : 0;
+}
+
+/*
+ * mlockall(MCL_FUTURE) shows nowhere; what a new mapping becomes does. Only asked for where
+ * something is locked. A page that is left behind if we die in between is of no harm.
+ */
+static int take_mlock_future(struct cpx_mem_mm *mm, struct cpx_err *err)
+{
+	struct cpx_tracee *t = &mm->t->threads[0].t;
+	uint64_t before = locked_kb(mm->t), after;
+	int64_t addr, ret;
+	int rc = cpx_tcall(t, &addr, err, SYS_mmap, 0, CPX_PAGE, PROT_NONE,
+			   MAP_PRIVATE | MAP_ANONYMOUS, (uint64_t)-1, 0);
+
+	if (rc < 0 || addr < 0)
+		return rc;
+	after = locked_kb(mm->t);
+	rc = cpx_tcall(t, &ret, err, SYS_munmap, (uint64_t)addr, CPX_PAGE);
+	mm->rec->mlock_future = after > before;
+	return rc;
+}
+
+static int take_brk(struct cpx_mem_mm *mm, struct cpx_err *err)
+{
+	int64_t ret;
+	int rc = cpx_tcall(&mm->t->threads[0].t, &ret, err, SYS_brk, 0);
+
+	if (rc == 0 && ret > 0)
+		mm->rec->brk = (uint64_t)ret;
+	return rc;
+}
+
+static int take_mm(struct cpx_cap *c, struct cpx_mem_mm *mm, struct cpx_err *err)
+{
+	struct cpx_cap_task *t = mm->t;
+	bool locked = locked_kb(t) != 0;
+	int rc;
+
+	mm->rec->id = t->rec->mm_id;
+	mm->rec->space = cpx_cap_id(c);
+	/* before the calls below: what they touch is not the job's */
+	rc = cpx_maps_read(t->proc_fd, "maps", &mm->maps, err);
+	if (rc == 0)
+		rc = take_stat(t, mm->rec, err);
+	if (rc == 0)
+		rc = take_auxv(c, t, mm->rec, err);
+	if (rc == 0)
+		rc = take_exe(c, t, mm->rec, err);
+	if (rc == 0)
+		rc = add_vmas(c, mm, err);
+	if (rc == 0 && (locked || c->dry_run))
+		rc = take_flags(c, mm, t->proc_fd, err);
+	if (rc < 0 || c->dry_run)
+		return rc;
+	rc = take_brk(mm, err);
+	return rc == 0 && locked ? take_mlock_future(mm, err) : rc;
+}
+
+/* --- the vDSO ----------------------------------------------------------------------------- */
+
+static int take_vdso(struct cpx_cap *c, struct cpx_mem_mm *mm, struct cpx_mem_src *src,
+		     struct cpx_err *err)
+{
+	const struct cpx_rec_vma *vdso = NULL;
+	uint64_t vvar = 0;
+	struct cpx_rec_vdso *rec;
+	uint8_t *image;
+
+	for (size_t i = 0; i < mm->n; i++) {
+		const struct cpx_rec_vma *v = mm->v[i].rec;
+
+		if (v->kind == CPX_VMA_VDSO)
+			vdso = v;
+		if (v->kind == CPX_VMA_VVAR && !vvar)
+			vvar = v->start;
+	}
+	if (!vdso || vdso->end - vdso->start > VDSO_MAX)
+		return 0;
+	rec = cpx_state_new_rec(c->st, vdso);
+	image = cpx_state_alloc(c->st, vdso->end - vdso->start);
+	if (!rec || !image)
+		return no_memory(err);
+	rec->mm_id = mm->rec->id;
+	rec->start = vdso->start;
+	rec->vvar_start = vvar;
+	rec->image = (struct cpx_blob){ image, (uint32_t)(vdso->end - vdso->start) };
+	return cpx_mem_read_src(src, vdso->start, image, rec->image.n, err);
+}
+
+/* --- contents ----------------------------------------------------------------------------- */
+
+static int put_mm(struct cpx_cap *c, struct cpx_mem_mm *mm, struct cpx_mem_src *src,
+		  struct cpx_err *err)
+{
+	CPX_AUTO_FD pagemap = cpx_mem_open_pagemap(src, err);
+
+	if (pagemap < 0)
+		return pagemap;
+	for (size_t i = 0; i < mm->n; i++) {
+		int rc;
+
+		/* read in the pause already, or not in the clone */
+		if (!cpx_mem_has_pages(&mm->v[i]) || mm->v[i].taken)
+			continue;
+		rc = cpx_mem_put_vma(c, mm, &mm->v[i], src, pagemap, false, err);
+		if (rc < 0)
+			return rc;
+	}
+	return take_vdso(c, mm, src, err);
+}
+
+/* Everything from the parked tasks themselves. */
+static int put_all_live(struct cpx_cap *c, struct cpx_err *err)
+{
+	struct cpx_mem *m = c->mem;
+	int rc = cpx_mem_shm_put(c, false, err);
+
+	for (size_t i = 0; i < m->nmms && rc == 0; i++) {
+		if (!m->mms[i]->flags_known)
+			rc = take_flags(c, m->mms[i], m->mms[i]->t->proc_fd, err);
+		if (rc == 0)
+			rc = put_mm(c, m->mms[i], &m->mms[i]->live, err);
+	}
+	return rc;
+}
+
+/* Is the mapping's content missing in the clone (DONTFORK, WIPEONFORK) or unsafe there? */
+static int lost_by_fork(struct cpx_mem *m, const struct cpx_mem_vma *v, int live, int clone,
+			struct cpx_err *err)
+{
+	uint64_t addr, there;
+	int rc;
+
+	if (v->rec->flags & MAP_HUGETLB)
+		return 1;
+	rc = cpx_mem_first_page(m, live, v->rec->start, v->rec->end, &addr, err);
+	if (rc <= 0)
+		return rc;
+	rc = cpx_mem_first_page(m, clone, addr, addr + CPX_PAGE, &there, err);
+	return rc < 0 ? rc : !rc;
+}
+
+static uint64_t total_pages(pid_t pid)
+{
+	CPX_AUTO_FREE char *text = NULL;
+	char path[64];
+
+	snprintf(path, sizeof(path), "/proc/%d/statm", pid);
+	return cpx_read_file(AT_FDCWD, path, 4096, &text, NULL) < 0 ? 0 : strtoull(text, NULL, 10);
+}
+
+/* In the pause: what the clone does not hold. */
+static int put_lost(struct cpx_cap *c, struct cpx_mem_mm *mm, struct cpx_err *err)
+{
+	CPX_AUTO_FD live = cpx_mem_open_pagemap(&mm->live, err);
+	CPX_AUTO_FD clone = cpx_mem_open_pagemap(&mm->clone, err);
+	int rc = 0;
+
+	if (live < 0 || clone < 0)
+		return live < 0 ? live : clone;
+	/* a mapping is missing: its flags cannot be read later */
+	if (!mm->flags_known && total_pages(mm->t->pid) != total_pages(mm->t->clone_pid))
+		rc = take_flags(c, mm, mm->t->proc_fd, err);
+	for (size_t i = 0; i < mm->n && rc == 0; i++) {
+		struct cpx_mem_vma *v = &mm->v[i];
+
+		if (!cpx_mem_has_pages(v))
+			continue;
+		rc = lost_by_fork(c->mem, v, live, clone, err);
+		if (rc <= 0)
+			continue;
+		v->taken = true;
+		rc = cpx_mem_put_vma(c, mm, v, &mm->live, live, true, err);
+	}
+	return rc;
+}
+
+static int finish_clone(struct cpx_cap *c, struct cpx_err *err)
+{
+	struct cpx_mem *m = c->mem;
+	int rc = cpx_mem_shm_put(c, true, err);
+
+	for (size_t i = 0; i < m->nmms && rc == 0; i++) {
+		struct cpx_mem_mm *mm = m->mms[i];
+
+		mm->clone = (struct cpx_mem_src){ mm->t->clone_mem_fd, NULL, mm->t->clone_pid };
+		rc = put_lost(c, mm, err);
+	}
+	return rc == 0 && m->direct ? cpx_image_drain(c->writer, err) : rc;
+}
+
+static int late_clone(struct cpx_cap *c, struct cpx_err *err)
+{
+	struct cpx_mem *m = c->mem;
+	int rc = 0;
+
+	for (size_t i = 0; i < m->nmms && rc == 0; i++) {
+		struct cpx_mem_mm *mm = m->mms[i];
+		char path[64];
+
+		snprintf(path, sizeof(path), "/proc/%d", mm->t->clone_pid);
+		CPX_AUTO_FD proc = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
+		if (proc < 0)
+			return cpx_err_sys(err, errno, "snapshot of process %d went away",
+					   mm->t->ns_pid);
+		if (!mm->flags_known)
+			rc = take_flags(c, mm, proc, err);
+		if (rc == 0)
+			rc = put_mm(c, mm, &mm->clone, err);
+	}
+	if (rc == 0)
+		rc = cpx_image_drain(c->writer, err);
+	if (rc == 0)
+		cpx_snap_drop(c);
+	return rc;
+}
+
+/* --- the family --------------------------------------------------------------------------- */
+
+static int mem_begin(struct cpx_cap *c, void **priv, struct cpx_err *err)
+{
+	struct cpx_mem *m = calloc(1, sizeof(*m));
+
+	if (!m)
+		return no_memory(err);
+	m->mms = calloc(c->ntasks + 1, sizeof(*m->mms));
+	*priv = c->mem = m;
+	return m->mms ? 0 : no_memory(err);
+}
+
+static int mem_task(struct cpx_cap *c, void *priv, struct cpx_cap_task *t, struct cpx_err *err)
+{
+	struct cpx_mem *m = priv;
+	struct cpx_mem_mm *mm;
+
+	if (t->zombie || t->mm_of != t)
+		return 0;
+	mm = calloc(1, sizeof(*mm));
+	if (!mm)
+		return no_memory(err);
+	m->mms[m->nmms++] = mm;
+	mm->t = t;
+	mm->live = (struct cpx_mem_src){ t->mem_fd, c->dry_run ? NULL : &t->home, t->pid };
+	mm->rec = cpx_state_new_rec(c->st, mm);
+	return mm->rec ? take_mm(c, mm, err) : no_memory(err);
+}
+
+static int mem_finish(struct cpx_cap *c, void *priv, struct cpx_err *err)
+{
+	int rc;
+
+	(void)priv;
+	if (c->dry_run)
+		return 0;
+	if (c->way == CPX_SNAP_CLONE)
+		return finish_clone(c, err);
+	if (c->opts->after != CPX_AFTER_RUN)
+		return 0;
+	rc = put_all_live(c, err);
+	return rc == 0 ? cpx_image_drain(c->writer, err) : rc;
+}
+
+static int mem_late(struct cpx_cap *c, void *priv, struct cpx_err *err)
+{
+	(void)priv;
+	if (c->way == CPX_SNAP_CLONE)
+		return late_clone(c, err);
+	if (c->opts->after == CPX_AFTER_RUN)
+		return 0;
+	return put_all_live(c, err);
+}
+
+static void mem_end(struct cpx_cap *c, void *priv)
+{
+	struct cpx_mem *m = priv;
+
+	if (!m)
+		return;
+	for (size_t i = 0; i < m->nmms; i++) {
+		cpx_maps_free(&m->mms[i]->maps);
+		free(m->mms[i]->v);
+		free(m->mms[i]);
+	}
+	while (m->files) {
+		struct cpx_mem_file *f = m->files;
+
+		m->files = f->next;
+		free(f);
+	}
+	while (m->stash) {
+		struct cpx_mem_stash *s = m->stash;
+
+		m->stash = s->next;
+		free(s);
+	}
+	cpx_mem_shm_free(m);
+	free(m->mms);
+	free(m);
+	c->mem = NULL;
+}
+
+const struct cpx_cap_family cpx_cap_mem = {
+	.name = "mem",
+	.begin = mem_begin,
+	.task = mem_task,
+	.finish = mem_finish,
+	.late = mem_late,
+	.end = mem_end,
+};

@@ -1,0 +1,361 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * cap_mem_pages.c - which pages of an address space have content of their own, and handing
+ * them to the image.
+ *
+ * A page is saved if it is private: present or swapped, and not (any more) a page of a file.
+ * PAGEMAP_SCAN tells that without touching what is not there, so a reservation of
+ * 64 GiB costs nothing; where the kernel lacks it, /proc/PID/pagemap is read.
+ */
+#include "cap_mem.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/fd.h"
+
+/* linux/fs.h of newer kernels; Debian 12's headers do not have it all. */
+struct page_region {
+	uint64_t start, end, categories;
+};
+struct pm_scan_arg {
+	uint64_t size, flags, start, end, walk_end, vec, vec_len, max_pages;
+	uint64_t category_inverted, category_mask, category_anyof_mask, return_mask;
+};
+#define PM_SCAN _IOWR('f', 16, struct pm_scan_arg)
+#define PM_FILE (1u << 2)
+#define PM_PRESENT (1u << 3)
+#define PM_SWAPPED (1u << 4)
+#define PM_PFNZERO (1u << 5)
+#define PM_GUARD (1u << 8)
+
+/* Bits of an entry of /proc/PID/pagemap. */
+#define ENTRY_PRESENT (1ull << 63)
+#define ENTRY_SWAPPED (1ull << 62)
+#define ENTRY_FILE (1ull << 61)
+#define ENTRY_GUARD (1ull << 58)
+
+#define REGIONS 1024
+#define ENTRIES 65536u
+#define PIECE (16u << 20) /* bytes queued at once, so that the watch gets its turn */
+
+static int add_range(struct cpx_mem_ranges *r, uint64_t start, uint64_t end, struct cpx_err *err)
+{
+	if (r->n && r->v[r->n - 1][1] == start) {
+		r->v[r->n - 1][1] = end;
+		return 0;
+	}
+	if (r->n == r->cap) {
+		size_t cap = r->cap ? r->cap * 2 : 64;
+		void *v = realloc(r->v, cap * sizeof(*r->v));
+
+		if (!v)
+			return cpx_err_set(err, CPX_E_NOMEM, "no memory for page ranges");
+		r->v = v;
+		r->cap = cap;
+	}
+	r->v[r->n][0] = start;
+	r->v[r->n++][1] = end;
+	return 0;
+}
+
+/* What the kernel can do, by trying on an empty range. */
+static enum cpx_mem_scan probe(int pagemap_fd)
+{
+	struct page_region v;
+	struct pm_scan_arg a = { .size = sizeof(a),
+				 .vec = (uintptr_t)&v,
+				 .vec_len = 1,
+				 .category_mask = PM_GUARD,
+				 .return_mask = PM_GUARD };
+
+	a.end = CPX_PAGE;
+	if (ioctl(pagemap_fd, PM_SCAN, &a) >= 0)
+		return CPX_SCAN_GUARD;
+	a.category_mask = a.return_mask = PM_PRESENT;
+	return ioctl(pagemap_fd, PM_SCAN, &a) >= 0 ? CPX_SCAN_PLAIN : CPX_SCAN_NONE;
+}
+
+static enum cpx_mem_scan how(struct cpx_mem *m, int pagemap_fd)
+{
+	if (m->scan == CPX_SCAN_UNKNOWN)
+		m->scan = probe(pagemap_fd);
+	return m->scan;
+}
+
+/* @most: pages to find before stopping, 0 for all. */
+static int scan_ioctl(int fd, const struct pm_scan_arg *what, uint64_t start, uint64_t end,
+		      uint64_t most, struct cpx_mem_ranges *out, struct cpx_err *err)
+{
+	CPX_AUTO_FREE struct page_region *v = malloc(REGIONS * sizeof(*v));
+
+	if (!v)
+		return cpx_err_set(err, CPX_E_NOMEM, "no memory for page ranges");
+	while (start < end) {
+		struct pm_scan_arg a = *what;
+		int n, rc;
+
+		a.size = sizeof(a);
+		a.start = start;
+		a.end = end;
+		a.vec = (uintptr_t)v;
+		a.vec_len = REGIONS;
+		a.max_pages = most;
+		n = ioctl(fd, PM_SCAN, &a);
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0)
+			return cpx_err_sys(err, errno, "scan pages at 0x%" PRIx64, start);
+		for (int i = 0; i < n; i++) {
+			rc = add_range(out, v[i].start, v[i].end, err);
+			if (rc < 0)
+				return rc;
+		}
+		if ((most && out->n) || a.walk_end <= start)
+			break;
+		start = a.walk_end;
+	}
+	return 0;
+}
+
+static bool private_entry(uint64_t e)
+{
+	return (e & (ENTRY_PRESENT | ENTRY_SWAPPED)) && !(e & (ENTRY_FILE | ENTRY_GUARD));
+}
+
+static int scan_entries(int fd, uint64_t start, uint64_t end, bool first,
+			struct cpx_mem_ranges *out, struct cpx_err *err)
+{
+	CPX_AUTO_FREE uint64_t *e = malloc(ENTRIES * sizeof(*e));
+	uint64_t most = first ? 64 : ENTRIES;
+
+	if (!e)
+		return cpx_err_set(err, CPX_E_NOMEM, "no memory for page ranges");
+	while (start < end) {
+		uint64_t n = (end - start) / CPX_PAGE;
+		ssize_t got;
+
+		if (n > most)
+			n = most;
+		got = cpx_pread_full(fd, e, n * sizeof(*e), start / CPX_PAGE * sizeof(*e));
+		if (got < 0)
+			return cpx_err_sys(err, errno, "read page map at 0x%" PRIx64, start);
+		if (got < (ssize_t)sizeof(*e))
+			break;
+		n = (uint64_t)got / sizeof(*e);
+		for (uint64_t i = 0; i < n; i++) {
+			uint64_t at = start + i * CPX_PAGE;
+			int rc = private_entry(e[i]) ? add_range(out, at, at + CPX_PAGE, err) : 0;
+
+			if (rc < 0)
+				return rc;
+			if (first && out->n)
+				return 0;
+		}
+		start += n * CPX_PAGE;
+		most = ENTRIES;
+	}
+	return 0;
+}
+
+static struct pm_scan_arg private_pages(enum cpx_mem_scan scan)
+{
+	uint64_t none = PM_FILE | PM_PFNZERO | (scan == CPX_SCAN_GUARD ? PM_GUARD : 0);
+
+	return (struct pm_scan_arg){ .category_inverted = none,
+				     .category_mask = none,
+				     .category_anyof_mask = PM_PRESENT | PM_SWAPPED,
+				     .return_mask = PM_PRESENT | PM_SWAPPED };
+}
+
+int cpx_mem_scan_pages(struct cpx_mem *m, int fd, uint64_t start, uint64_t end,
+		       struct cpx_mem_ranges *out, struct cpx_err *err)
+{
+	enum cpx_mem_scan scan = how(m, fd);
+	struct pm_scan_arg what = private_pages(scan);
+
+	if (scan == CPX_SCAN_NONE)
+		return scan_entries(fd, start, end, false, out, err);
+	return scan_ioctl(fd, &what, start, end, 0, out, err);
+}
+
+int cpx_mem_scan_guards(struct cpx_mem *m, int fd, uint64_t start, uint64_t end,
+			struct cpx_mem_ranges *out, struct cpx_err *err)
+{
+	struct pm_scan_arg what = { .category_mask = PM_GUARD, .return_mask = PM_GUARD };
+
+	if (how(m, fd) != CPX_SCAN_GUARD)
+		return 0;
+	return scan_ioctl(fd, &what, start, end, 0, out, err);
+}
+
+int cpx_mem_first_page(struct cpx_mem *m, int fd, uint64_t start, uint64_t end, uint64_t *addr,
+		       struct cpx_err *err)
+{
+	enum cpx_mem_scan scan = how(m, fd);
+	struct pm_scan_arg what = private_pages(scan);
+	struct cpx_mem_ranges found = { 0 };
+	int rc;
+
+	if (scan == CPX_SCAN_NONE)
+		rc = scan_entries(fd, start, end, true, &found, err);
+	else
+		rc = scan_ioctl(fd, &what, start, end, 1, &found, err);
+	if (rc == 0 && found.n) {
+		*addr = found.v[0][0];
+		rc = 1;
+	}
+	free(found.v);
+	return rc;
+}
+
+bool cpx_mem_has_pages(const struct cpx_mem_vma *v)
+{
+	switch (v->rec->kind) {
+	case CPX_VMA_ANON:
+	case CPX_VMA_FILE_PRIVATE:
+	case CPX_VMA_SHM_PRIVATE:
+		return true;
+	default:
+		return false;
+	}
+}
+
+/* --- to the image ------------------------------------------------------------------------- */
+
+int cpx_mem_read_src(void *ctx, uint64_t off, void *buf, size_t len, struct cpx_err *err)
+{
+	const struct cpx_mem_src *s = ctx;
+	ssize_t n = cpx_pread_full(s->mem_fd, buf, len, off);
+
+	if (n != (ssize_t)len)
+		return cpx_err_sys(err, n < 0 ? errno : ESRCH,
+				   "read memory of process %d at 0x%" PRIx64, s->pid, off);
+	if (s->home)
+		cpx_home_mask(s->home, off, buf, len);
+	return 0;
+}
+
+static int read_stash(void *ctx, uint64_t off, void *buf, size_t len, struct cpx_err *err)
+{
+	const struct cpx_mem_stash *s = ctx;
+
+	(void)err;
+	memcpy(buf, s->data + (off - s->off), len);
+	return 0;
+}
+
+static int put_stashed(struct cpx_cap *c, uint32_t space, uint64_t off, uint64_t len,
+		       cpx_page_reader reader, void *ctx, struct cpx_err *err)
+{
+	struct cpx_mem_stash *s = malloc(sizeof(*s) + len);
+	int rc;
+
+	if (!s)
+		return cpx_err_set(err, CPX_E_NOMEM, "no memory to copy pages into");
+	s->off = off;
+	s->next = c->mem->stash;
+	c->mem->stash = s;
+	c->mem->stash_len += len;
+	rc = reader(ctx, off, s->data, len, err);
+	if (rc < 0)
+		return rc;
+	return cpx_image_put(c->writer, space, off, len, read_stash, s, err);
+}
+
+/* While a clone lives, each page that the job writes costs one more. */
+static int watch(struct cpx_cap *c, struct cpx_err *err)
+{
+	const struct cpx_mem *m = c->mem;
+
+	if (c->opts->deadline_ns && c->way == CPX_SNAP_CLONE &&
+	    cpx_mono_ns() > c->opts->deadline_ns)
+		return cpx_err_set(err, CPX_E_TIMEOUT, "not finished before the deadline");
+	if (!m->watch_floor || c->way != CPX_SNAP_CLONE)
+		return 0;
+	if (cpx_mem_head_room(c->tasks[0]->pid) >= m->watch_floor)
+		return 0;
+	return cpx_err_set(err, CPX_E_LIMIT,
+			   "memory became short while the checkpoint was written, so it was "
+			   "given up; the job runs on; try again with less running or --stop");
+}
+
+int cpx_mem_put(struct cpx_cap *c, uint32_t space, uint64_t off, uint64_t len,
+		cpx_page_reader reader, void *ctx, bool stash, struct cpx_err *err)
+{
+	while (len) {
+		uint64_t n = len < PIECE ? len : PIECE;
+		int rc;
+
+		if (stash && n <= CPX_MEM_STASH_MAX - c->mem->stash_len) {
+			rc = put_stashed(c, space, off, n, reader, ctx, err);
+		} else {
+			if (stash)
+				c->mem->direct = true;
+			rc = watch(c, err);
+			if (rc == 0)
+				rc = cpx_image_put(c->writer, space, off, n, reader, ctx, err);
+		}
+		if (rc < 0)
+			return rc;
+		off += n;
+		len -= n;
+	}
+	return 0;
+}
+
+int cpx_mem_open_pagemap(const struct cpx_mem_src *src, struct cpx_err *err)
+{
+	char path[64];
+	int fd;
+
+	snprintf(path, sizeof(path), "/proc/%d/pagemap", src->pid);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	return fd < 0 ? cpx_err_sys(err, errno, "open %s", path) : fd;
+}
+
+static int put_guards(struct cpx_cap *c, struct cpx_mem_mm *mm, int fd,
+		      const struct cpx_mem_vma *v, struct cpx_err *err)
+{
+	struct cpx_mem_ranges found = { 0 };
+	struct cpx_rec_guard *rec;
+	uint64_t *copy;
+	int rc = cpx_mem_scan_guards(c->mem, fd, v->rec->start, v->rec->end, &found, err);
+
+	if (rc < 0 || !found.n) {
+		free(found.v);
+		return rc;
+	}
+	rec = cpx_state_new_rec(c->st, guard);
+	copy = cpx_state_alloc(c->st, found.n * sizeof(*found.v));
+	if (!rec || !copy) {
+		free(found.v);
+		return cpx_err_set(err, CPX_E_NOMEM, "no memory for guard regions");
+	}
+	memcpy(copy, found.v, found.n * sizeof(*found.v));
+	rec->mm_id = mm->rec->id;
+	rec->ranges = (struct cpx_u64s){ copy, (uint32_t)(found.n * 2) };
+	free(found.v);
+	return 0;
+}
+
+int cpx_mem_put_vma(struct cpx_cap *c, struct cpx_mem_mm *mm, const struct cpx_mem_vma *v,
+		    struct cpx_mem_src *src, int fd, bool stash, struct cpx_err *err)
+{
+	struct cpx_mem_ranges found = { 0 };
+	int rc;
+
+	rc = cpx_mem_scan_pages(c->mem, fd, v->rec->start, v->rec->end, &found, err);
+	for (size_t i = 0; i < found.n && rc == 0; i++)
+		rc = cpx_mem_put(c, mm->rec->space, found.v[i][0], found.v[i][1] - found.v[i][0],
+				 cpx_mem_read_src, src, stash, err);
+	free(found.v);
+	return rc < 0 ? rc : put_guards(c, mm, fd, v, err);
+}
