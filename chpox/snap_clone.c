@@ -18,7 +18,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/ptrace.h>
 #include <linux/sched.h>
 #include <signal.h>
 #include <stdio.h>
@@ -32,6 +31,10 @@
 #include "base/fault.h"
 #include "base/fd.h"
 #include "cap_mem.h"
+
+#ifndef PTRACE_O_SUSPEND_SECCOMP
+#define PTRACE_O_SUSPEND_SECCOMP (1 << 21)
+#endif
 
 #define UNSHARE_TABLE 2u /* CLOSE_RANGE_UNSHARE */
 #define WATCH_FLOOR (64u << 20)
