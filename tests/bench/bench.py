@@ -310,12 +310,12 @@ def main():
     for func, kind in parts:
         try:
             func(report, opts, kind)
-        except Broken as e:
+        except (Broken, OSError) as e:
             report.broken("%s, %s" % (func.__name__, kind), e)
     if "small" in opts.only.split(","):
         try:
             small(report, opts)
-        except Broken as e:
+        except (Broken, OSError) as e:
             report.broken("small", e)
     if opts.json:
         with open(opts.json, "w", encoding="utf-8") as f:
