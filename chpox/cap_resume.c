@@ -29,13 +29,13 @@
 #include "base/clock.h"
 #include "base/fd.h"
 #include "base/log.h"
+#include "base/patch.h"
 #include "base/timed.h"
 #include "capture.h"
 #include "park.h"
-#include "proc_task.h"
+#include "base/proc_task.h"
 
 #define PROC_TEXT_MAX (16u << 20)
-#define PUT_BACK_NS 50000000ll
 #define CODE_BYTES 16
 
 /* What a thread did before the stop. */
@@ -46,22 +46,12 @@ struct seen {
 	char wchan[40];
 };
 
-struct patch {
-	pid_t pid, tid;
-	long nr;
-	int mem_fd; /* -1: a socket */
-	int sock_fd, opt;
-	uint64_t addr;
-	uint8_t was[16], now[16];
-};
-
 struct ctx {
 	struct seen *seen; /* ascending by tid */
 	size_t nseen;
 	struct cpx_timed_sleep *before;
 	size_t nbefore;
-	struct patch *patches;
-	size_t npatches;
+	struct cpx_patches patches;
 };
 
 /* --- before the stop ------------------------------------------------------------------------ */
@@ -163,11 +153,7 @@ void cpx_cap_resume_free(struct cpx_cap *c)
 
 	if (!x)
 		return;
-	for (size_t i = 0; i < x->npatches; i++) {
-		cpx_close(&x->patches[i].mem_fd);
-		cpx_close(&x->patches[i].sock_fd);
-	}
-	free(x->patches);
+	cpx_patches_free(&x->patches);
 	free(x->seen);
 	free(x->before);
 	free(x);
@@ -381,62 +367,22 @@ int cpx_cap_resume_note(struct cpx_cap *c, struct cpx_err *err)
 
 /* --- going on -------------------------------------------------------------------------------- */
 
-static struct patch *new_patch(struct cpx_cap *c, const struct cpx_cap_task *t,
-			       const struct cpx_cap_thread *th)
+/* The rest of its time for a call that is issued again, where that is not in a register. */
+static void shorten(struct cpx_cap *c, struct cpx_cap_task *t, struct cpx_cap_thread *th,
+		    const struct cpx_timed *d, const uint64_t args[6], int64_t left)
 {
 	struct ctx *x = c->resume;
-	struct patch *p;
+	int opt = d->form == CPX_TIMED_RCV ? SO_RCVTIMEO : SO_SNDTIMEO;
 
-	if (!x)
-		return NULL;
-	p = realloc(x->patches, (x->npatches + 1) * sizeof(*p));
-	if (!p)
-		return NULL;
-	x->patches = p;
-	p = &p[x->npatches];
-	*p = (struct patch){ .pid = t->pid, .tid = th->t.tid, .nr = (long)th->rec->sys_nr,
-			     .mem_fd = -1, .sock_fd = -1 };
-	return p;
-}
-
-/* Memory: the rest into the structure at @addr, until the thread has read it. */
-static void patch_memory(struct cpx_cap *c, const struct cpx_cap_task *t,
-			 const struct cpx_cap_thread *th, uint64_t addr, int64_t left)
-{
-	struct timespec ts = { .tv_sec = left / 1000000000, .tv_nsec = left % 1000000000 };
-	struct patch *p = new_patch(c, t, th);
-
-	if (!p || cpx_pread_full(t->mem_fd, p->was, sizeof(p->was), addr) != sizeof(p->was))
+	/* a stopped job: nobody knows when it will read its time-out */
+	if (!x || t->rec->state == CPX_TASK_STOPPED)
 		return;
-	p->mem_fd = fcntl(t->mem_fd, F_DUPFD_CLOEXEC, 3);
-	p->addr = addr;
-	memcpy(p->now, &ts, sizeof(ts));
-	if (p->mem_fd < 0)
-		return;
-	if (pwrite(p->mem_fd, &ts, sizeof(ts), (off_t)addr) == (ssize_t)sizeof(ts))
-		((struct ctx *)c->resume)->npatches++;
+	if (d->form == CPX_TIMED_TS)
+		cpx_patch_memory(&x->patches, t->pid, th->t.tid, d->nr, t->mem_fd, args[d->arg],
+				 left);
 	else
-		cpx_close(&p->mem_fd);
-}
-
-static void patch_socket(struct cpx_cap *c, const struct cpx_cap_task *t,
-			 const struct cpx_cap_thread *th, int fd, int opt, int64_t left)
-{
-	struct timeval tv = { .tv_sec = left / 1000000000, .tv_usec = left % 1000000000 / 1000 };
-	struct patch *p = new_patch(c, t, th);
-	socklen_t len = sizeof(tv);
-
-	if (!p)
-		return;
-	if (left < 1000)
-		tv.tv_usec = 1; /* 0 would be for ever */
-	p->opt = opt;
-	p->sock_fd = (int)syscall(SYS_pidfd_getfd, t->pidfd, fd, 0);
-	if (p->sock_fd >= 0 && getsockopt(p->sock_fd, SOL_SOCKET, opt, p->was, &len) == 0 &&
-	    setsockopt(p->sock_fd, SOL_SOCKET, opt, &tv, sizeof(tv)) == 0)
-		((struct ctx *)c->resume)->npatches++;
-	else
-		cpx_close(&p->sock_fd);
+		cpx_patch_socket(&x->patches, t->pid, th->t.tid, d->nr, t->pidfd, (int)args[0],
+				 opt, left);
 }
 
 int cpx_cap_resume_running(struct cpx_cap *c, struct cpx_cap_task *t, struct cpx_cap_thread *th,
@@ -458,63 +404,19 @@ int cpx_cap_resume_running(struct cpx_cap *c, struct cpx_cap_task *t, struct cpx
 	left = th->rec->sys_left_ns - (cpx_mono_ns() - c->stop_ns);
 	if (left < 0)
 		left = 0;
-	if (th->rec->resume == CPX_RESUME_TIMED && c->stop_ns) {
-		bool stopped = t->rec->state == CPX_TASK_STOPPED;
-
-		if (d->form == CPX_TIMED_MS)
-			cpx_timed_set_arg(&regs, d->arg, (uint64_t)cpx_timed_ms(left));
-		else if (stopped)
-			; /* nobody knows when it will read the structure */
-		else if (d->form == CPX_TIMED_TS)
-			patch_memory(c, t, th, args[d->arg], left);
-		else if (d->form == CPX_TIMED_RCV)
-			patch_socket(c, t, th, (int)args[0], SO_RCVTIMEO, left);
-		else if (d->form == CPX_TIMED_SND)
-			patch_socket(c, t, th, (int)args[0], SO_SNDTIMEO, left);
-	}
+	if (th->rec->resume == CPX_RESUME_TIMED && d->form == CPX_TIMED_MS)
+		cpx_timed_set_arg(&regs, d->arg, (uint64_t)cpx_timed_ms(left));
+	else if (th->rec->resume == CPX_RESUME_TIMED)
+		shorten(c, t, th, d, args, left);
 	if (ptrace(PTRACE_SETREGSET, th->t.tid, (void *)NT_PRSTATUS, &iov) < 0)
 		return cpx_err_sys(err, errno, "put thread %d back into its call", th->t.tid);
 	return 0;
 }
 
-static bool asleep_in(pid_t pid, pid_t tid, long nr)
-{
-	CPX_AUTO_FREE char *text = NULL;
-	struct cpx_proc_syscall call;
-
-	return read_path(&text, "/proc/%d/task/%d/syscall", pid, tid) == 0 &&
-	       cpx_proc_syscall_parse(text, &call, NULL) == 0 && !call.running && call.nr == nr;
-}
-
-static void put_back(struct patch *p)
-{
-	uint8_t now[16];
-
-	if (p->sock_fd >= 0) {
-		setsockopt(p->sock_fd, SOL_SOCKET, p->opt, p->was, sizeof(struct timeval));
-		return;
-	}
-	if (cpx_pread_full(p->mem_fd, now, sizeof(now), p->addr) == (ssize_t)sizeof(now) &&
-	    memcmp(now, p->now, sizeof(now)) == 0 &&
-	    pwrite(p->mem_fd, p->was, sizeof(p->was), (off_t)p->addr) < 0)
-		cpx_log_debug("thread %d: time-out not put back: %s", p->tid, strerror(errno));
-}
-
 void cpx_cap_resume_released(struct cpx_cap *c)
 {
 	struct ctx *x = c->resume;
-	int64_t until = cpx_mono_ns() + PUT_BACK_NS;
 
-	for (size_t i = 0; x && i < x->npatches; i++) {
-		struct patch *p = &x->patches[i];
-		struct timespec nap = { .tv_nsec = 50000 };
-
-		while (!asleep_in(p->pid, p->tid, p->nr) && cpx_mono_ns() < until)
-			nanosleep(&nap, NULL);
-		put_back(p);
-		cpx_close(&p->mem_fd);
-		cpx_close(&p->sock_fd);
-	}
 	if (x)
-		x->npatches = 0;
+		cpx_patches_put_back(&x->patches);
 }

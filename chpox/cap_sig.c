@@ -19,7 +19,7 @@
 
 #include "base/fd.h"
 #include "cap_resume.h"
-#include "proc_task.h"
+#include "base/proc_task.h"
 
 #define PROC_TEXT_MAX (8u << 20)
 #define NSIGNALS 64

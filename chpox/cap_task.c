@@ -22,7 +22,7 @@
 #include <unistd.h>
 
 #include "base/fd.h"
-#include "proc_task.h"
+#include "base/proc_task.h"
 
 #define PROC_TEXT_MAX (1u << 20)
 #define SECCOMP_FILTERS_MAX 256

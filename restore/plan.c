@@ -125,6 +125,7 @@ static int order_threads(struct cpx_rst *r, struct cpx_err *err)
 			return cpx_err_set(err, CPX_E_FORMAT, "process %u has no main thread",
 					   th->pid);
 		t->threads[k].rec = th;
+		memcpy(&t->threads[k].regs, th->regs.p, sizeof(t->threads[k].regs));
 	}
 	return 0;
 }

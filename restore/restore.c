@@ -17,6 +17,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/rseq.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -51,6 +52,10 @@ void cpx_restore_child(int conductor_pidfd)
 		sigaction(sig, &dfl, NULL);
 	sigemptyset(&none);
 	sigprocmask(SIG_SETMASK, &none, NULL);
+	/* the kernel must not write to the C library's areas once they are gone */
+	syscall(SYS_rseq, (char *)__builtin_thread_pointer() + __rseq_offset, 32, 1, RSEQ_SIG);
+	syscall(SYS_set_tid_address, NULL);
+	syscall(SYS_set_robust_list, NULL, 24);
 	if (conductor_pidfd != 0)
 		dup2(conductor_pidfd, 0);
 	close_range(1, ~0u, 0);
@@ -262,7 +267,12 @@ static int stage_each_thread(struct run *u, struct cpx_err *err)
 
 static int stage_release(struct run *u, struct cpx_err *err)
 {
-	return cpx_rst_release(&u->r, err);
+	int rc = cpx_rst_release(&u->r, err);
+
+	for (size_t f = 0; f < NFAMILIES && rc == 0; f++)
+		if (families[f]->released)
+			families[f]->released(&u->r, u->r.family[f]);
+	return rc;
 }
 
 static const struct stage {

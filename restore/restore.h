@@ -82,6 +82,8 @@ void cpx_restore_clocks_back(int *old);
 struct cpx_rst_thread {
 	struct cpx_tracee t;
 	const struct cpx_rec_thread *rec;
+	/* what it goes on with: as recorded, then as thread() hooks change them (calls in progress) */
+	struct user_regs_struct regs;
 };
 
 struct cpx_rst_task {
@@ -125,6 +127,8 @@ struct cpx_rst_family {
 	int (*thread)(struct cpx_rst *r, void *priv, struct cpx_rst_task *t, struct cpx_rst_thread *th,
 		      struct cpx_err *err);
 	void (*end)(struct cpx_rst *r, void *priv);
+	/* all threads were let go; nothing can fail any more */
+	void (*released)(struct cpx_rst *r, void *priv);
 };
 
 extern const struct cpx_rst_family cpx_rst_core;  /* rst_task.c */

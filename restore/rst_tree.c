@@ -512,7 +512,7 @@ static int load_thread(struct cpx_rst_thread *th, struct cpx_err *err)
 
 	if (ptrace(PTRACE_SETREGSET, t->tid, NT_X86_XSTATE, &xs) < 0)
 		return cpx_err_sys(err, errno, "set extended state of thread %u", th->rec->tid);
-	memcpy(&t->regs, th->rec->regs.p, sizeof(t->regs));
+	t->regs = th->regs;
 	t->sigmask = th->rec->sigmask;
 	t->borrowed = true;
 	return cpx_tracee_unborrow(t, err);

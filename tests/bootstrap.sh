@@ -25,8 +25,7 @@ die() { echo "bootstrap: $*" >&2; exit 1; }
 wanted()
 {
 	case $what in
-	build) echo "$build" ;;
-	bench) echo "$build python3" ;;
+	build|bench) echo "$build" ;;
 	demo) echo "$build $demo" ;;
 	check) echo "$build $check" ;;
 	*) die "usage: bootstrap.sh build|demo|check|bench" ;;

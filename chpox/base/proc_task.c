@@ -8,8 +8,8 @@
 #include <string.h>
 #include <sys/resource.h>
 
-#include "base/err.h"
-#include "base/fd.h"
+#include "err.h"
+#include "fd.h"
 
 /* --- pieces of text ----------------------------------------------------------------------- */
 

@@ -7,8 +7,8 @@
  * writes its output only on success. A line that an older kernel does not have reads as the
  * default named at the field. Lists are malloc'ed; the caller frees them with free().
  */
-#ifndef CPX_PROC_TASK_H
-#define CPX_PROC_TASK_H
+#ifndef CPX_BASE_PROC_TASK_H
+#define CPX_BASE_PROC_TASK_H
 
 #include <stdbool.h>
 #include <stddef.h>
