@@ -626,16 +626,14 @@ int cpx_image_create(struct cpx_store *store, const struct cpx_gen_id *id,
 }
 
 /* Remove the files of this generation; the manifest before what it refers to. */
-static void remove_files(struct cpx_image_writer *w, bool manifest)
+static void remove_files(struct cpx_image_writer *w)
 {
 	struct cpx_io *io = &w->store->io;
 	uint32_t n = atomic_load(&w->next_k);
 	char name[CPX_NAME_MAX];
 
-	if (manifest) {
-		cpx_name_manifest(&w->id, false, name);
-		cpx_io_unlink(io, name, NULL);
-		cpx_name_manifest(&w->id, true, name);
+	if (w->stage >= CPX_STAGE_TEMPORARY) {
+		cpx_name_manifest(&w->id, w->stage == CPX_STAGE_TEMPORARY, name);
 		cpx_io_unlink(io, name, NULL);
 		cpx_name_job(w->id.job, name);
 		cpx_io_fsync_dir(io, name, NULL);
@@ -650,20 +648,20 @@ static void remove_files(struct cpx_image_writer *w, bool manifest)
 	}
 }
 
-static void discard(struct cpx_image_writer *w, bool manifest)
+static void discard(struct cpx_image_writer *w)
 {
 	const struct cpx_err stopped = { .code = CPX_E_INVAL, .msg = "the checkpoint was dropped" };
 
 	fail(w, &stopped);
 	join_threads(w);
-	remove_files(w, manifest);
+	remove_files(w);
 	free_writer(w);
 }
 
 void cpx_image_abort(struct cpx_image_writer *w)
 {
 	if (w)
-		discard(w, false);
+		discard(w);
 }
 
 /* All packs on disk, and the manifest's tables filled. */
@@ -727,8 +725,10 @@ static int write_manifest(struct cpx_image_writer *w, const struct cpx_manifest 
 	cpx_name_job(w->id.job, dir);
 	if (rc == 0)
 		rc = cpx_io_create(io, tmp, &f, err);
-	if (rc == 0)
+	if (rc == 0) {
+		w->stage = CPX_STAGE_TEMPORARY;
 		rc = cpx_io_write(&f, buf.data, buf.len, 0, err);
+	}
 	if (rc == 0)
 		rc = cpx_io_fsync(&f, err);
 	cpx_io_close(&f);
@@ -736,13 +736,15 @@ static int write_manifest(struct cpx_image_writer *w, const struct cpx_manifest 
 	cpx_buf_free(&buf);
 	if (rc == 0)
 		rc = cpx_io_rename(io, tmp, name, err);
-	if (rc == 0)
+	if (rc == 0) {
+		w->stage = CPX_STAGE_NAMED;
 		rc = cpx_io_fsync_dir(io, dir, err);
+	}
 	return rc;
 }
 
 static int commit(struct cpx_image_writer *w, const struct cpx_state *state, const char *note,
-		  struct cpx_manifest *m, size_t *len, bool *manifest, struct cpx_err *err)
+		  struct cpx_manifest *m, size_t *len, struct cpx_err *err)
 {
 	struct cpx_buf records = { 0 };
 	char dir[CPX_NAME_MAX];
@@ -768,7 +770,6 @@ static int commit(struct cpx_image_writer *w, const struct cpx_state *state, con
 	m->note = strndup(note ? note : "", CPX_NOTE_MAX);
 	if (!m->note)
 		return cpx_err_set(err, CPX_E_NOMEM, "no memory for the manifest");
-	*manifest = true;
 	return write_manifest(w, m, len, err);
 }
 
@@ -776,12 +777,11 @@ int cpx_image_commit(struct cpx_image_writer *w, const struct cpx_state *state, 
 		     struct cpx_image_stats *stats, struct cpx_err *err)
 {
 	struct cpx_manifest m = { 0 };
-	bool manifest = false;
 	size_t len = 0;
-	int rc = commit(w, state, note, &m, &len, &manifest, err);
+	int rc = commit(w, state, note, &m, &len, err);
 
 	if (rc < 0) {
-		discard(w, manifest);
+		discard(w);
 	} else {
 		if (stats) {
 			*stats = m.stats;

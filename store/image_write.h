@@ -50,6 +50,9 @@ struct cpx_image_worker {
 	uint64_t bytes_memory, bytes_zero;
 };
 
+/* How far the manifest came. */
+enum cpx_write_stage { CPX_STAGE_PACKS, CPX_STAGE_TEMPORARY, CPX_STAGE_NAMED };
+
 struct cpx_image_writer {
 	struct cpx_store *store;
 	struct cpx_gen_id id;
@@ -58,6 +61,7 @@ struct cpx_image_writer {
 	struct cpx_image *base; /* NULL: full */
 	uint32_t first_pack;	/* id of this generation's pack 0 */
 	bool made_dir;
+	enum cpx_write_stage stage;
 	struct cpx_image_worker *workers;
 	unsigned nworkers;
 	bool threads; /* they run */

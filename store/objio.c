@@ -465,8 +465,10 @@ bool cpx_io_exists(struct cpx_io *io, const char *path)
 		return false;
 	fd = open_beneath(io->root, path, O_PATH, 0);
 	cpx_owner_leave(&saved);
-	cpx_close(&fd);
-	return fd >= 0;
+	if (fd < 0)
+		return false;
+	close(fd);
+	return true;
 }
 
 int cpx_io_list(struct cpx_io *io, const char *path, int (*each)(void *ctx, const char *name),
