@@ -43,6 +43,7 @@ struct cpx_ipc_seen *cpx_ipc_see(struct cpx_ipc_seen **list, const struct cpx_ip
 	s->t = f->t;
 	s->num = f->num;
 	s->ino = f->st->st_ino;
+	s->ofd_rdev = f->st->st_rdev;
 	s->ofd = f->ofd;
 	s->rec = rec;
 	while (*list)
@@ -323,6 +324,8 @@ int cpx_cap_ipc_fd(struct cpx_cap *c, struct cpx_cap_task *t, int fd_in_task, in
 		return cap_anon_inode(&f, link_text + 11, err);
 	if (S_ISFIFO(st->st_mode) && !strncmp(link_text, "pipe:[", 6))
 		return cpx_cap_pipe(&f, err);
+	if (S_ISCHR(st->st_mode))
+		return cpx_cap_tty(&f, err);
 	if (S_ISSOCK(st->st_mode))
 		return cpx_cap_socket(&f, err);
 	if (S_ISREG(st->st_mode) && !strncmp(link_text, "/memfd:", 7))
@@ -337,6 +340,7 @@ int cpx_cap_ipc_fd(struct cpx_cap *c, struct cpx_cap_task *t, int fd_in_task, in
 static int (*const finishers[])(struct cpx_cap *c, struct cpx_err *err) = {
 	cpx_cap_unix_sockets,
 	cpx_cap_pipes,
+	cpx_cap_ttys,
 	cpx_cap_epolls,
 };
 

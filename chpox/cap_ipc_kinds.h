@@ -30,7 +30,7 @@ struct cpx_ipc_seen {
 	struct cpx_cap_task *t;
 	int num;
 	int here; /* a duplicate, owned; -1: none */
-	uint64_t ino;
+	uint64_t ino, ofd_rdev;
 	struct cpx_rec_ofd *ofd;
 	void *rec; /* the kind's record */
 };
@@ -72,6 +72,9 @@ int cpx_cap_pidfd(const struct cpx_ipc_fd *f, struct cpx_err *err);
 int cpx_cap_inotify(const struct cpx_ipc_fd *f, struct cpx_err *err);
 int cpx_cap_epoll(const struct cpx_ipc_fd *f, struct cpx_err *err);
 int cpx_cap_epolls(struct cpx_cap *c, struct cpx_err *err); /* finish */
+/* 0: the device is no terminal. */
+int cpx_cap_tty(const struct cpx_ipc_fd *f, struct cpx_err *err);
+int cpx_cap_ttys(struct cpx_cap *c, struct cpx_err *err); /* finish */
 int cpx_cap_socket(const struct cpx_ipc_fd *f, struct cpx_err *err);
 int cpx_cap_pipe(const struct cpx_ipc_fd *f, struct cpx_err *err);
 int cpx_cap_pipes(struct cpx_cap *c, struct cpx_err *err); /* finish */

@@ -80,6 +80,7 @@ static int (*const openers[])(struct cpx_rst *, const struct cpx_rec_ofd *, stru
 	[CPX_OFD_INOTIFY]  = cpx_rst_inotify,
 	[CPX_OFD_PIDFD]    = cpx_rst_pidfd,
 	[CPX_OFD_UNIX]     = cpx_rst_unix,
+	[CPX_OFD_TTY]      = cpx_rst_tty,
 };
 /* clang-format on */
 
@@ -148,6 +149,7 @@ static int close_spare(struct cpx_rst *r, struct cpx_err *err)
 static int (*const finishers[])(struct cpx_rst *, struct cpx_err *) = {
 	cpx_rst_unix_late,
 	cpx_rst_timerfds,
+	cpx_rst_tty_sessions,
 	close_spare,
 	cpx_rst_epolls,
 };

@@ -56,10 +56,12 @@ int cpx_rst_pidfd(struct cpx_rst *r, const struct cpx_rec_ofd *ofd, struct cpx_e
 int cpx_rst_inotify(struct cpx_rst *r, const struct cpx_rec_ofd *ofd, struct cpx_err *err);
 int cpx_rst_epoll(struct cpx_rst *r, const struct cpx_rec_ofd *ofd, struct cpx_err *err);
 int cpx_rst_pipe(struct cpx_rst *r, const struct cpx_rec_ofd *ofd, struct cpx_err *err);
+int cpx_rst_tty(struct cpx_rst *r, const struct cpx_rec_ofd *ofd, struct cpx_err *err);
 
 /* Once, when all processes have their descriptors. */
 int cpx_rst_timerfds(struct cpx_rst *r, struct cpx_err *err);
 int cpx_rst_epolls(struct cpx_rst *r, struct cpx_err *err);
+int cpx_rst_tty_sessions(struct cpx_rst *r, struct cpx_err *err);
 int cpx_rst_inotifies(struct cpx_rst *r, struct cpx_err *err);
 
 #endif
