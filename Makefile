@@ -50,4 +50,3 @@ clean:
 .SECONDARY:
 -include $(shell find $(B) -name '*.d' 2>/dev/null)
 -include tests/tests.mk
--include tests/states/states.mk

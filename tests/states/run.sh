@@ -81,6 +81,7 @@ gone() {
 	fail "still there after a dump that kills: $p"
 }
 
+[ -x "$bin/tests/states/$name" ] || finish 1 "no program"
 "$bin/tests/states/$name" "$dir" &
 disown
 await ready 20 || fail "never ready"
