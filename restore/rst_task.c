@@ -1,0 +1,285 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * rst_task.c - processes and threads as they were: names, limits, scheduling, prctl state.
+ *
+ * Most is set from outside with the conductor's rights; only what a thread alone can set is
+ * a call in it. Limits come in the last stage, since a low one would stop the building, and just
+ * before the main thread gives up its identity. What this node cannot give (a CPU that is not
+ * here, a lower oom_score_adj) is said and left.
+ */
+#include "rst_call.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/personality.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "../chpox/base/fd.h"
+#include "../chpox/base/log.h"
+#include "../chpox/base/proc_task.h"
+
+#ifndef PR_SET_MDWE
+#define PR_SET_MDWE 65
+#endif
+#define SS_AUTODISARM_FLAG 0x80000000u
+#define SCHED_FLAGS_KEPT 7u /* reset on fork, reclaim, overrun signal */
+#define ROBUST_HEAD 24
+
+struct attr { /* struct sched_attr of the kernel, first version */
+	uint32_t size, policy;
+	uint64_t flags;
+	int32_t nice;
+	uint32_t priority;
+	uint64_t runtime, deadline, period;
+};
+
+/* --- checks ------------------------------------------------------------------------------------- */
+
+/* A soft limit above what we may give would change what the program can do: refused. */
+static int check_limits(const struct cpx_rst *r, const struct cpx_rec_task *t, struct cpx_err *err)
+{
+	if (t->state == CPX_TASK_ZOMBIE)
+		return 0;
+	if (t->rlimits.n != 2 * CPX_RLIMITS)
+		return cpx_err_set(err, CPX_E_FORMAT, "process %u has no limits", t->pid);
+	for (uint32_t i = 0; i < CPX_RLIMITS; i++) {
+		uint64_t soft = t->rlimits.v[2 * i], hard = t->rlimits.v[2 * i + 1];
+		struct rlimit own;
+
+		if (soft > hard)
+			return cpx_err_set(err, CPX_E_FORMAT, "process %u: limit %u", t->pid, i);
+		if (getrlimit((__rlimit_resource_t)i, &own) < 0 || soft <= own.rlim_max ||
+		    r->opts->force)
+			continue;
+		if (setrlimit((__rlimit_resource_t)i, &(struct rlimit){ own.rlim_cur, hard }) == 0)
+			continue;
+		return cpx_err_set(err, CPX_E_PERM,
+				   "process %u needs limit %u at %llu, this node allows %llu; raise "
+				   "the hard limit or use --force",
+				   t->pid, i, (unsigned long long)soft,
+				   (unsigned long long)own.rlim_max);
+	}
+	return 0;
+}
+
+static int core_prepare(struct cpx_rst *r, void **priv, struct cpx_err *err)
+{
+	(void)priv;
+	cpx_state_each(r->st, task, t) {
+		int rc = check_limits(r, t, err);
+
+		if (rc < 0)
+			return rc;
+	}
+	cpx_state_each(r->st, thread, th)
+		if (th->affinity.n > 65536 || (th->robust_list && th->robust_len != ROBUST_HEAD) ||
+		    th->pdeathsig > 64)
+			return cpx_err_set(err, CPX_E_FORMAT, "thread %u is damaged", th->tid);
+	return cpx_rst_creds_check(r, err);
+}
+
+/* --- before the threads exist ------------------------------------------------------------------- */
+
+static int core_task(struct cpx_rst *r, void *priv, struct cpx_rst_task *t, struct cpx_err *err)
+{
+	struct cpx_tracee *lead = &t->threads[0].t;
+	int rc = 0;
+
+	(void)r;
+	(void)priv;
+	/* threads inherit it */
+	if (t->rec->personality != (uint32_t)personality(0xffffffff))
+		rc = cpx_tok(lead, NULL, err, "personality", SYS_personality, t->rec->personality);
+	if (rc == 0 && t->fs_of == t)
+		rc = cpx_tok(lead, NULL, err, "umask", SYS_umask, t->rec->umask & 0777);
+	return rc;
+}
+
+/* --- one thread --------------------------------------------------------------------------------- */
+
+static int set_areas(struct cpx_rst_thread *th, struct cpx_err *err)
+{
+	const struct cpx_rec_thread *rec = th->rec;
+	const struct {
+		uint64_t sp;
+		uint32_t flags, pad;
+		uint64_t size;
+	} ss = { rec->altstack_sp, rec->altstack_flags & SS_AUTODISARM_FLAG, 0, rec->altstack_size };
+	uint64_t at;
+	int rc = 0;
+
+	cpx_tracee_reset(&th->t);
+	at = cpx_tracee_push(&th->t, &ss, sizeof(ss));
+	if (!at)
+		return cpx_err_set(err, CPX_E_SYS, "no room for a call");
+	if (!(rec->altstack_flags & SS_DISABLE) && rec->altstack_size)
+		rc = cpx_tok(&th->t, NULL, err, "alternate stack", SYS_sigaltstack, at, 0);
+	if (rc == 0 && rec->robust_list)
+		rc = cpx_tok(&th->t, NULL, err, "robust list", SYS_set_robust_list,
+			     rec->robust_list, rec->robust_len);
+	if (rc == 0 && rec->clear_tid)
+		rc = cpx_tok(&th->t, NULL, err, "clear_tid address", SYS_set_tid_address,
+			     rec->clear_tid);
+	if (rc == 0 && rec->rseq_addr)
+		rc = cpx_tok(&th->t, NULL, err, "rseq", SYS_rseq, rec->rseq_addr, rec->rseq_size, 0,
+			     rec->rseq_sig);
+	return rc;
+}
+
+static int set_prctls(struct cpx_rst_thread *th, struct cpx_err *err)
+{
+	const struct cpx_rec_thread *rec = th->rec;
+	char name[16] = "";
+	uint64_t at;
+	int rc = 0;
+
+	strncpy(name, rec->comm ? rec->comm : "", sizeof(name) - 1);
+	cpx_tracee_reset(&th->t);
+	at = cpx_tracee_push(&th->t, name, sizeof(name));
+	if (!at)
+		return cpx_err_set(err, CPX_E_SYS, "no room for a call");
+	rc = cpx_tok(&th->t, NULL, err, "name", SYS_prctl, PR_SET_NAME, at);
+	if (rc == 0 && rec->timerslack_ns)
+		rc = cpx_tok(&th->t, NULL, err, "timer slack", SYS_prctl, PR_SET_TIMERSLACK,
+			     rec->timerslack_ns);
+	if (rc == 0 && rec->tsc_mode == PR_TSC_SIGSEGV)
+		rc = cpx_tok(&th->t, NULL, err, "time stamp mode", SYS_prctl, PR_SET_TSC,
+			     PR_TSC_SIGSEGV);
+	if (rc == 0 && rec->mce_kill < PR_MCE_KILL_DEFAULT)
+		rc = cpx_tok(&th->t, NULL, err, "machine check policy", SYS_prctl, PR_MCE_KILL,
+			     PR_MCE_KILL_SET, rec->mce_kill);
+	return rc;
+}
+
+static int set_sched(struct cpx_rst_thread *th, struct cpx_err *err)
+{
+	const struct cpx_rec_thread *rec = th->rec;
+	struct attr a = { .size = sizeof(a),
+			  .policy = rec->sched_policy,
+			  .flags = rec->sched_flags & SCHED_FLAGS_KEPT,
+			  .nice = rec->sched_nice,
+			  .priority = rec->sched_prio,
+			  .runtime = rec->sched_runtime_ns,
+			  .deadline = rec->sched_deadline_ns,
+			  .period = rec->sched_period_ns };
+	struct attr now = { .size = sizeof(now) };
+
+	if (rec->affinity.n &&
+	    syscall(SYS_sched_setaffinity, th->t.tid, rec->affinity.n, rec->affinity.p) < 0)
+		cpx_log_note("thread %u: none of its CPUs is here, it may use all: %s", rec->tid,
+			     strerror(errno));
+	if (rec->sched_policy != SCHED_DEADLINE)
+		a.runtime = a.deadline = a.period = 0;
+	if (syscall(SYS_sched_getattr, th->t.tid, &now, sizeof(now), 0) == 0 &&
+	    now.policy == a.policy && now.nice == a.nice && now.priority == a.priority &&
+	    now.flags == a.flags && a.policy != SCHED_DEADLINE)
+		return 0;
+	if (syscall(SYS_sched_setattr, th->t.tid, &a, 0) < 0)
+		return cpx_err_sys(err, errno, "scheduling policy %u of thread %u", a.policy,
+				   rec->tid);
+	return 0;
+}
+
+static int set_ioprio(struct cpx_rst_thread *th)
+{
+	if (th->rec->ioprio &&
+	    syscall(SYS_ioprio_set, 1 /* IOPRIO_WHO_PROCESS */, th->t.tid, th->rec->ioprio) < 0)
+		cpx_log_note("thread %u: I/O priority: %s", th->rec->tid, strerror(errno));
+	return 0;
+}
+
+/* --- the process, with its main thread ------------------------------------------------------------ */
+
+static void set_one_limit(const struct cpx_rst_task *t, uint32_t i)
+{
+	struct rlimit own, want = { t->rec->rlimits.v[2 * i], t->rec->rlimits.v[2 * i + 1] };
+
+	if (prlimit(t->pid, (__rlimit_resource_t)i, &want, &own) == 0)
+		return;
+	if (prlimit(t->pid, (__rlimit_resource_t)i, NULL, &own) < 0)
+		return;
+	cpx_log_note("process %u: hard limit %u stays at %llu instead of %llu", t->rec->pid, i,
+		     (unsigned long long)own.rlim_max, (unsigned long long)want.rlim_max);
+	want.rlim_max = own.rlim_max;
+	if (want.rlim_cur > want.rlim_max)
+		want.rlim_cur = want.rlim_max;
+	prlimit(t->pid, (__rlimit_resource_t)i, &want, NULL);
+}
+
+static void write_proc(const struct cpx_rst_task *t, const char *file, const char *fmt, long value)
+{
+	char path[64], text[32];
+	CPX_AUTO_FD fd = -1;
+	int n = snprintf(text, sizeof(text), fmt, value);
+
+	snprintf(path, sizeof(path), "/proc/%d/%s", t->pid, file);
+	fd = open(path, O_WRONLY | O_CLOEXEC);
+	if (fd < 0 || write(fd, text, (size_t)n) != n)
+		cpx_log_note("process %u: %s cannot be set to %s here: %s", t->rec->pid, file, text,
+			     strerror(errno));
+}
+
+static void set_process_outside(const struct cpx_rst_task *t)
+{
+	if (t->rec->oom_score_adj >= -1000 && t->rec->oom_score_adj <= 1000)
+		write_proc(t, "oom_score_adj", "%ld", t->rec->oom_score_adj);
+	if (t->mm_of == t && t->rec->coredump_filter)
+		write_proc(t, "coredump_filter", "0x%lx", (long)t->rec->coredump_filter);
+	for (uint32_t i = 0; i < CPX_RLIMITS; i++)
+		set_one_limit(t, i);
+}
+
+static int set_process_inside(struct cpx_rst_task *t, struct cpx_err *err)
+{
+	struct cpx_tracee *lead = &t->threads[0].t;
+	int rc = cpx_tok(lead, NULL, err, "subreaper", SYS_prctl, PR_SET_CHILD_SUBREAPER,
+			 t->rec->subreaper != 0);
+
+	if (rc == 0 && t->rec->thp_disable)
+		rc = cpx_tok(lead, NULL, err, "huge page switch", SYS_prctl, PR_SET_THP_DISABLE, 1);
+	/* giving up an identity changed it; 2 is what only the kernel sets */
+	if (rc == 0)
+		rc = cpx_tok(lead, NULL, err, "dumpable", SYS_prctl, PR_SET_DUMPABLE,
+			     t->rec->dumpable == 1);
+	if (rc == 0 && t->rec->mdwe)
+		rc = cpx_tok(lead, NULL, err, "memory-deny-write-execute", SYS_prctl, PR_SET_MDWE,
+			     t->rec->mdwe);
+	return rc;
+}
+
+static int core_thread(struct cpx_rst *r, void *priv, struct cpx_rst_task *t,
+		       struct cpx_rst_thread *th, struct cpx_err *err)
+{
+	bool leader = th == &t->threads[0];
+	int rc = set_areas(th, err);
+
+	(void)priv;
+	if (rc == 0)
+		rc = set_prctls(th, err);
+	if (rc == 0)
+		rc = set_sched(th, err);
+	if (rc == 0)
+		rc = set_ioprio(th);
+	if (rc == 0 && leader)
+		set_process_outside(t);
+	if (rc == 0)
+		rc = cpx_rst_creds_set(r, t, th, err);
+	if (rc == 0 && leader)
+		rc = set_process_inside(t, err);
+	return rc;
+}
+
+const struct cpx_rst_family cpx_rst_core = {
+	.name = "core",
+	.prepare = core_prepare,
+	.task = core_task,
+	.thread = core_thread,
+};
