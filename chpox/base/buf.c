@@ -76,6 +76,10 @@ void cpx_buf_u64(struct cpx_buf *b, uint64_t v)
 
 struct cpx_rd cpx_rd_init(const void *p, size_t n)
 {
+	static const uint8_t nothing[1];
+
+	if (n == 0) /* NULL is a valid empty input, but not one to count from */
+		p = nothing;
 	return (struct cpx_rd){ .p = p, .end = (const uint8_t *)p + n };
 }
 

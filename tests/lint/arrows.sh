@@ -16,7 +16,7 @@ declare -A may=(
 # Headers that cross a border, and the files that may include them.
 declare -A crossing=(
 	[kernel/chpox_uapi.h]='^chpox/.*module.*'
-	[scheduler/protocol.h]='^chpox/(main_|cmd|ctl|keeper).*'
+	[scheduler/proto.h]='^chpox/(main_|cmd_|ctl|keeper|job_client).*'
 )
 
 folder_of()
