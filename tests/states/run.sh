@@ -1,21 +1,24 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-or-later
-# run.sh PROGRAM WAY [OPTION...]	run one state program; OPTIONs go to `chpox_ctl dump`
+# run.sh PROGRAM[:ARG] WAY [OPTION...]	run one state program; OPTIONs go to `chpox_ctl dump`
 #
 # WAY: self    nothing is done to it: the program itself must be right
 #      kill    dump (it is killed), restore, judge
 #      leave   dump twice and leave it running, judge: it must not have noticed
 #      old     dump twice, kill it, restore the first image, judge
 #      twice   dump, restore, dump, restore, judge
+#      refuse  dump and why must both refuse, with a reason, and it must not have noticed
 # Exit: 0 passed, 1 failed, 3 skipped. What happened is on standard output, and in $STATES_OUT/PROGRAM.WAY.
 set -u
 bin=${CHPOX_BUILD:-build}
 bin=$(cd "$bin" && pwd) || exit 2
 ctl=$bin/chpox_ctl
-name=$1 way=$2
+name=${1%%:*} arg=
+[ "$name" = "$1" ] || arg=${1#*:}
+way=$2
 shift 2
 opts=("$@")
-dir=${STATES_OUT:-$bin/states}/$name.$way${opts[*]:+.$(echo "${opts[*]}" | tr -c 'a-z0-9\n' _)}
+dir=${STATES_OUT:-$bin/states}/$name${arg:+_${arg// /_}}.$way${opts[*]:+.$(echo "${opts[*]}" | tr -c 'a-z0-9\n' _)}
 limit=${STATES_LIMIT:-30}
 rm -rf "$dir" && mkdir -p "$dir" || exit 2
 export ST_DIR=$dir
@@ -82,10 +85,10 @@ gone() {
 }
 
 [ -x "$bin/tests/states/$name" ] || finish 1 "no program"
-"$bin/tests/states/$name" "$dir" &
+"$bin/tests/states/$name" "$dir" ${arg:+"$arg"} &
 disown
 await ready 20 || fail "never ready"
-[ -e "$dir/result" ] && [ ! -e "$dir/ready" ] && {
+[ -e "$dir/result" ] && [ ! -e "$dir/ready" ] && { # skipped, or set-up failed
 	read -r word why <"$dir/result"
 	[ "$word" = SKIP ] && finish 3 "$why"
 	fail "set-up"
@@ -120,6 +123,14 @@ twice)
 	dump img2
 	gone
 	restore img2
+	;;
+refuse)
+	env -u ST_DIR timeout -k 1 "$limit" "$ctl" why "$pid" >"$dir/why" 2>&1 && fail "why sees no obstacle"
+	[ -s "$dir/why" ] || fail "why gives no reason"
+	env -u ST_DIR timeout -k 1 "$limit" "$ctl" dump "$pid" --to "$dir/img" >"$dir/tool" 2>&1 &&
+		fail "dumped in spite of the obstacle"
+	[ "$(wc -l <"$dir/tool")" = 1 ] || fail "the reason is not one line"
+	[ -n "$(ls -A "$dir/img" 2>/dev/null)" ] && fail "something is left in the directory: $(ls -A "$dir/img" | tr '\n' ' ')"
 	;;
 *) finish 2 "unknown way $way" ;;
 esac

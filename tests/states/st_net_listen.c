@@ -1,0 +1,50 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Listening TCP sockets: address, options, a connection after the restart; one of IPv6. */
+#include "state.h"
+
+#include <arpa/inet.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
+
+int main(int argc, char **argv)
+{
+	struct sockaddr_in a = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) }, now;
+	struct sockaddr_in6 a6 = { .sin6_family = AF_INET6, .sin6_addr = IN6ADDR_LOOPBACK_INIT };
+	socklen_t len = sizeof(a);
+	int s, s6, one = 1, val = 0, c, got;
+	char buf[8];
+
+	st_begin(argc, argv);
+	s = ST_SYS(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+	ST_SYS(setsockopt(s, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one)));
+	ST_SYS(bind(s, (void *)&a, sizeof(a)));
+	ST_SYS(listen(s, 11));
+	ST_SYS(getsockname(s, (void *)&a, &len));
+	s6 = socket(AF_INET6, SOCK_STREAM, 0);
+	if (s6 >= 0 && (bind(s6, (void *)&a6, sizeof(a6)) != 0 || listen(s6, 3) != 0)) {
+		close(s6);
+		s6 = -1;
+	}
+	st_wait();
+	len = sizeof(now);
+	ST_OK(getsockname(s, (void *)&now, &len));
+	ST_EQ(now.sin_port, a.sin_port);
+	len = sizeof(val);
+	ST_OK(getsockopt(s, SOL_SOCKET, SO_REUSEADDR, &val, &len));
+	ST_EQ(val, 1);
+	ST_EQ(accept(s, NULL, NULL), -1);
+	ST_EQ(errno, EAGAIN);
+	c = ST_OK(socket(AF_INET, SOCK_STREAM, 0));
+	ST_EQ(connect(c, (void *)&a, sizeof(a)), 0);
+	got = ST_OK(accept(s, NULL, NULL));
+	ST_EQ(write(c, "hello", 5), 5);
+	ST_EQ(read(got, buf, 8), 5);
+	if (s6 >= 0) {
+		len = sizeof(a6);
+		ST_OK(getsockname(s6, (void *)&a6, &len));
+		c = ST_OK(socket(AF_INET6, SOCK_STREAM, 0));
+		ST_EQ(connect(c, (void *)&a6, sizeof(a6)), 0);
+		got = ST_OK(accept(s6, NULL, NULL));
+	}
+	return st_end();
+}
