@@ -113,6 +113,7 @@ struct cpx_rst {
 	size_t home_size;
 	void *family[16];
 	void *files_priv; /* of rst_file.c, from its prepare() on */
+	struct cpx_rst_mem *mem; /* of rst_mem.c, from cpx_rst_mem_pick_home() on */
 };
 
 struct cpx_rst_family {
