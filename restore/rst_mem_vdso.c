@@ -91,7 +91,7 @@ static bool find_dynamic(struct image *im, const Elf64_Ehdr *eh, Elf64_Phdr *dyn
 static bool open_image(const void *p, size_t n, struct image *im)
 {
 	Elf64_Ehdr eh;
-	Elf64_Phdr dyn;
+	Elf64_Phdr dyn = { 0 };
 	uint64_t base = 0;
 
 	*im = (struct image){ .p = p, .n = n };
