@@ -42,22 +42,63 @@ static struct flock flock_of(const struct cpx_rec_lock *k)
 	return l;
 }
 
+/* fcntl() or flock() on the description: in a task that has it, else (in flight) here. */
+static int call(struct cpx_rst_ofd *o, long nr, int cmd, const struct flock *l, int64_t *ret,
+		struct cpx_err *err)
+{
+	struct cpx_tracee *tr = o->task ? &o->task->threads[0].t : NULL;
+	uint64_t at = 0;
+	int rc;
+
+	if (!tr) {
+		*ret = nr == SYS_flock ? flock(o->fd, cmd) : fcntl(o->fd, cmd, l);
+		if (*ret < 0)
+			*ret = -errno;
+		return 0;
+	}
+	cpx_tracee_reset(tr);
+	if (l)
+		at = cpx_tracee_push(tr, l, sizeof(*l));
+	rc = cpx_tcall(tr, ret, err, nr, o->task_fd, (uint64_t)cmd, at);
+	cpx_tracee_reset(tr);
+	return rc;
+}
+
 static int lock_ofd(struct cpx_rst *r, struct cpx_rst_ofd *o, const struct cpx_rec_lock *k,
 		    struct cpx_err *err)
 {
+	int how = k->type == F_WRLCK ? LOCK_EX : LOCK_SH, rc = 0;
 	struct flock l = flock_of(k);
+	const char *what = NULL;
+	int64_t ret = 0;
 
 	if (k->kind == CPX_LOCK_FLOCK) {
-		if (flock(o->fd, (k->type == F_WRLCK ? LOCK_EX : LOCK_SH) | LOCK_NB) < 0)
-			return taken(r, o, "lock (flock)", errno, err);
+		what = "lock (flock)";
+		rc = call(o, SYS_flock, how | LOCK_NB, NULL, &ret, err);
 	} else if (k->kind == CPX_LOCK_OFD) {
-		if (fcntl(o->fd, F_OFD_SETLK, &l) < 0)
-			return taken(r, o, "lock (OFD)", errno, err);
-	} else if (k->kind == CPX_LOCK_LEASE) {
-		if (fcntl(o->fd, F_SETLEASE, (int)k->type) < 0)
-			return taken(r, o, "lease", errno, err);
+		what = "lock (OFD)";
+		rc = call(o, SYS_fcntl, F_OFD_SETLK, &l, &ret, err);
 	}
-	return 0;
+	if (rc < 0 || ret == 0)
+		return rc;
+	return taken(r, o, what, (int)-ret, err);
+}
+
+/* The type of a lease is an argument by value, which makes it a case of its own. */
+static int lease(struct cpx_rst *r, struct cpx_rst_ofd *o, const struct cpx_rec_lock *k,
+		 struct cpx_err *err)
+{
+	int64_t ret = 0;
+	int rc = 0;
+
+	if (!o->task)
+		ret = fcntl(o->fd, F_SETLEASE, (int)k->type) < 0 ? -errno : 0;
+	else
+		rc = cpx_tcall(&o->task->threads[0].t, &ret, err, SYS_fcntl, o->task_fd,
+			       F_SETLEASE, k->type);
+	if (rc < 0)
+		return rc;
+	return ret < 0 ? taken(r, o, "lease", (int)-ret, err) : 0;
 }
 
 static int check_lock(const struct cpx_rec_lock *k, struct cpx_err *err)
@@ -75,7 +116,8 @@ int cpx_rst_file_ofd_locks(struct cpx_rst *r, struct cpx_err *err)
 		int rc = check_lock(k, err);
 
 		if (rc == 0 && o && o->fd >= 0)
-			rc = lock_ofd(r, o, k, err);
+			rc = k->kind == CPX_LOCK_LEASE ? lease(r, o, k, err)
+						       : lock_ofd(r, o, k, err);
 		if (rc < 0)
 			return rc;
 	}

@@ -328,16 +328,21 @@ static int make_nameless(struct cpx_rst *r, const struct cpx_rec_file *rec, bool
 	return fd < 0 ? cpx_err_sys(err, sys, "make %s", rec->path) : fd;
 }
 
-/* O_TMPFILE: the program may give it a name later, which it could not to an unlinked one. */
-static bool is_tmpfile(struct cpx_rst *r, uint32_t file_id)
+/*
+ * O_TMPFILE: the program may give it a name later, which it could not to an unlinked one.
+ * Return: the flags it was opened with, or 0.
+ */
+static int tmpfile_flags(struct cpx_rst *r, uint32_t file_id)
 {
 	cpx_state_each (r->st, ofd, o)
-		if (o->kind == CPX_OFD_FILE && o->object == file_id && (o->flags & TMPFILE_BIT))
-			return true;
-	return false;
+		if (o->kind == CPX_OFD_FILE && o->object == file_id &&
+		    (o->flags & TMPFILE_BIT) && !(o->flags & O_PATH))
+			return (int)o->flags & ~(O_ASYNC | O_CREAT | O_TRUNC | O_NOFOLLOW |
+						 O_APPEND | O_DIRECT);
+	return 0;
 }
 
-static int make_tmpfile(struct cpx_rst *r, const char *path)
+static int make_tmpfile(struct cpx_rst *r, const char *path, int flags)
 {
 	CPX_AUTO_FREE char *dir = strdup(path);
 	char *cut = dir ? strrchr(dir, '/') : NULL;
@@ -347,7 +352,7 @@ static int make_tmpfile(struct cpx_rst *r, const char *path)
 	if (!cut || cpx_rst_owner_enter(&p->owner, NULL) < 0)
 		return -1;
 	cut[cut == dir] = 0;
-	fd = open_at_root(r, dir, O_TMPFILE | O_RDWR, 0600);
+	fd = open_at_root(r, dir, flags, 0600);
 	cpx_rst_owner_leave(&p->owner);
 	return fd;
 }
@@ -359,7 +364,7 @@ static int make_anywhere(struct cpx_rst *r)
 	int fd = -1;
 
 	for (size_t i = 0; fd < 0 && i < 2; i++)
-		fd = make_tmpfile(r, dirs[i]);
+		fd = make_tmpfile(r, dirs[i], O_TMPFILE | O_RDWR);
 	return fd >= 0 ? fd : memfd_create("unlinked", MFD_CLOEXEC);
 }
 
@@ -367,10 +372,11 @@ static int remake(struct cpx_rst *r, struct cpx_rst_file *f, struct cpx_err *err
 {
 	struct temp_dirs d = { .n = 0 };
 	CPX_AUTO_FD fd = -1;
-	int rc;
+	int rc, flags = tmpfile_flags(r, f->rec->id);
 
-	if (S_ISREG(f->rec->mode) && is_tmpfile(r, f->rec->id))
-		fd = make_tmpfile(r, f->rec->path);
+	if (S_ISREG(f->rec->mode) && flags)
+		fd = make_tmpfile(r, f->rec->path, flags);
+	f->tmpfile = fd >= 0;
 	if (fd < 0) {
 		rc = make_dirs(r, f->rec->path, &d, err);
 		fd = rc < 0 ? rc : make_nameless(r, f->rec, false, err);
@@ -393,6 +399,28 @@ static int remake(struct cpx_rst *r, struct cpx_rst_file *f, struct cpx_err *err
 	f->ours = true;
 	f->path_fd = cpx_steal_fd(&fd);
 	return 0;
+}
+
+/* Let /proc show the name that is gone: link it back for a moment. As it is, if that fails. */
+static int by_old_name(struct cpx_rst *r, const struct cpx_rec_file *rec, int fd)
+{
+	struct cpx_rst_files *p = r->files_priv;
+	CPX_AUTO_FREE char *base = NULL;
+	CPX_AUTO_FD dir = cpx_rst_file_parent(r, rec->path, &base, NULL);
+	char link[32];
+	int named = -1;
+
+	snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
+	if (dir < 0 || cpx_rst_owner_enter(&p->owner, NULL) < 0)
+		return fd;
+	if (linkat(AT_FDCWD, link, dir, base, AT_SYMLINK_FOLLOW) == 0) {
+		named = openat(dir, base, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+		unlinkat(dir, base, 0);
+	}
+	cpx_rst_owner_leave(&p->owner);
+	if (named >= 0)
+		close(fd);
+	return named >= 0 ? named : fd;
 }
 
 /*
@@ -430,7 +458,7 @@ static int find_by_handle(struct cpx_rst *r, struct cpx_rst_file *f)
 	/* a handle passes by the permissions of directories: only the owner's own files */
 	if (!r->opts->trusted && st.st_uid != r->opts->owner_uid)
 		return 0;
-	f->path_fd = cpx_steal_fd(&fd);
+	f->path_fd = by_old_name(r, f->rec, cpx_steal_fd(&fd));
 	return 1;
 }
 
@@ -551,6 +579,11 @@ int cpx_rst_file_reopen(struct cpx_rst *r, struct cpx_rst_file *f, int flags,
 	struct cpx_rst_files *p = r->files_priv;
 	int rc, fd;
 
+	if (f->tmpfile && (flags & TMPFILE_BIT)) {
+		/* the one description that shows how the file was made */
+		fd = fcntl(f->path_fd, F_DUPFD_CLOEXEC, 3);
+		return fd < 0 ? cpx_err_sys(err, errno, "open %s", f->rec->path) : fd;
+	}
 	flags &= ~(O_CREAT | O_EXCL | O_TRUNC | O_ASYNC | TMPFILE_BIT);
 	if (!S_ISDIR(f->rec->mode))
 		flags &= ~O_DIRECTORY;

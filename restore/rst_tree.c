@@ -27,6 +27,7 @@
 #include <elf.h>
 #include <unistd.h>
 
+#include "../chpox/base/clock.h"
 #include "../chpox/base/fault.h"
 #include "../chpox/base/fd.h"
 #include "rst_spawn.h"
@@ -80,6 +81,28 @@ static int wait_stop(pid_t pid, struct cpx_err *err)
 	return 0;
 }
 
+/* The empty child has done what it has to do, and is in pause(). */
+static int until_asleep(pid_t pid, struct cpx_err *err)
+{
+	int64_t end = cpx_mono_ns() + 5000000000ll;
+	char path[64];
+
+	snprintf(path, sizeof(path), "/proc/%d/syscall", pid);
+	for (;;) {
+		CPX_AUTO_FREE char *text = NULL;
+		ssize_t n = cpx_read_file(AT_FDCWD, path, 4096, &text, err);
+
+		if (n < 0)
+			return cpx_err_wrap(err, "new process %d", pid);
+		if (atoi(text) == SYS_pause && text[0] == '3')
+			return 0;
+		if (cpx_mono_ns() > end)
+			return cpx_err_set(err, CPX_E_TIMEOUT, "new process %d does not come up",
+					   pid);
+		usleep(20);
+	}
+}
+
 /*
  * Take over the empty child: it sleeps in pause(), so two bytes before its ip stands a system
  * call instruction, and below its stack pointer is room. That maps the home page.
@@ -93,8 +116,10 @@ static int take_root(struct cpx_rst *r, struct cpx_rst_task *t, pid_t pid, struc
 	const void *code;
 	int64_t ret;
 	size_t len;
-	int rc;
+	int rc = until_asleep(pid, err);
 
+	if (rc < 0)
+		return rc;
 	if (ptrace(PTRACE_SEIZE, pid, NULL, (void *)opts) < 0)
 		return cpx_err_sys(err, errno, "seize new process %d", pid);
 	ptrace(PTRACE_INTERRUPT, pid, NULL, NULL);
