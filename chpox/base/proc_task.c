@@ -75,11 +75,13 @@ static bool take_i64(const char **p, int64_t *out)
 
 static bool take_u32(const char **p, int base, uint32_t *out)
 {
+	const char *s = *p;
 	uint64_t v;
 
-	if (!take_u64(p, base, &v) || v > UINT32_MAX)
+	if (!take_u64(&s, base, &v) || v > UINT32_MAX)
 		return false;
 	*out = (uint32_t)v;
+	*p = s;
 	return true;
 }
 

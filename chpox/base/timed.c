@@ -130,7 +130,7 @@ static const struct {
 /* "mov $nr, %eax" in front of the syscall instruction, a few harmless instructions between. */
 static bool code_says(long nr, const uint8_t *code, size_t n)
 {
-	for (size_t i = 0; n >= 7 && i <= n - 7; i++) {
+	for (size_t i = 0; n >= 5 && i <= n - 5; i++) {
 		uint32_t imm;
 
 		memcpy(&imm, code + i + 1, 4);
