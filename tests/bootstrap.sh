@@ -25,7 +25,8 @@ die() { echo "bootstrap: $*" >&2; exit 1; }
 wanted()
 {
 	case $what in
-	build|bench) echo "$build" ;;
+	build) echo "$build" ;;
+	bench) echo "$build python3" ;;
 	demo) echo "$build $demo" ;;
 	check) echo "$build $check" ;;
 	*) die "usage: bootstrap.sh build|demo|check|bench" ;;

@@ -49,4 +49,14 @@ check-long:
 	@$(MAKE) --no-print-directory -s -j$(JOBS) all test-programs
 	@TIMEOUT=7200 tests/runner.sh tests/suite tests/suite-long
 
-.PHONY: deps test-programs bench-programs
+demo:
+	@tests/bootstrap.sh demo
+	@$(MAKE) --no-print-directory -s -j$(JOBS) all demo-programs
+	@tests/demo/demo.sh
+
+bench:
+	@tests/bootstrap.sh bench
+	@$(MAKE) --no-print-directory -s -j$(JOBS) all bench-programs
+	@tests/bench/bench.py $(BENCH_ARGS)
+
+.PHONY: deps test-programs demo-programs bench-programs
