@@ -179,10 +179,13 @@ static int add_ref(struct builder *b, const struct cpx_seg_ref *ref, struct cpx_
 
 	if (m->nsegs == b->seg_cap) {
 		uint32_t cap = b->seg_cap ? b->seg_cap * 2 : 64;
-		void *v = realloc(m->segs, cap * sizeof(*m->segs));
+		void *v;
 
-		if (!v || cap > CPX_SEGS_MAX)
+		if (cap > CPX_SEGS_MAX)
 			return cpx_err_set(err, CPX_E_LIMIT, "too many map segments");
+		v = realloc(m->segs, cap * sizeof(*m->segs));
+		if (!v)
+			return cpx_err_set(err, CPX_E_NOMEM, "no memory for the page map");
 		m->segs = v;
 		b->seg_cap = cap;
 	}

@@ -145,8 +145,12 @@ FX struct cpx_store *open_dir(const char *dir)
 FX struct cpx_state *some_state(uint32_t tag)
 {
 	struct cpx_state *st = cpx_state_new();
-	struct cpx_rec_task *t = cpx_state_new_rec(st, task);
+	struct cpx_rec_task *t = st ? cpx_state_new_rec(st, task) : NULL;
 
+	if (!t) {
+		cpx_state_free(st);
+		return NULL;
+	}
 	t->pid = tag;
 	t->comm = cpx_state_str(st, "a task");
 	return st;
@@ -160,8 +164,11 @@ FX int write_gen(struct cpx_store *s, uint64_t seq, struct pages *g,
 	struct cpx_gen_id id = gen(seq);
 	struct cpx_state *st = some_state((uint32_t)seq);
 	struct cpx_image_writer *w;
-	int rc = cpx_image_create(s, &id, opts, &w, err);
+	int rc;
 
+	if (!st)
+		return cpx_err_set(err, CPX_E_NOMEM, "no memory for the test");
+	rc = cpx_image_create(s, &id, opts, &w, err);
 	if (rc == 0) {
 		rc = cpx_image_put(w, 1, g->at, g->n, read_pages, g, err);
 		if (rc < 0)
