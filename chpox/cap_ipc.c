@@ -339,6 +339,8 @@ int cpx_cap_ipc_fd(struct cpx_cap *c, struct cpx_cap_task *t, int fd_in_task, in
 /* Sockets first: their queues may hold ends of pipes and epoll sets that nobody else has. */
 static int (*const finishers[])(struct cpx_cap *c, struct cpx_err *err) = {
 	cpx_cap_unix_sockets,
+	cpx_cap_inet_sockets,
+	cpx_cap_netlink_sockets,
 	cpx_cap_pipes,
 	cpx_cap_ttys,
 	cpx_cap_epolls,

@@ -123,6 +123,7 @@ int cpx_sock_in_netns(const struct cpx_cap_task *t, int domain, int type, int pr
 struct peek {
 	uint8_t *buf; /* owned */
 	size_t room;
+	bool stream;
 	ssize_t len; /* as peeked; may be more than room for messages */
 	struct sockaddr_storage name;
 	socklen_t name_len;
@@ -164,6 +165,8 @@ static void take_control(struct peek *p, struct msghdr *m)
 /* Return: bytes of the message (perhaps more than @want), or -1 with errno. */
 static ssize_t peek_once(int fd, struct peek *p, size_t want)
 {
+	/* MSG_TRUNC gives a message's real length; on TCP it means something else */
+	int flags = MSG_PEEK | MSG_DONTWAIT | MSG_CMSG_CLOEXEC | (p->stream ? 0 : MSG_TRUNC);
 	char control[CMSG_SPACE(FDS_MAX * sizeof(int)) + CMSG_SPACE(sizeof(struct ucred)) + 512];
 	struct iovec iov = { p->buf, want };
 	struct msghdr m = { .msg_name = &p->name, .msg_namelen = sizeof(p->name), .msg_iov = &iov,
@@ -172,7 +175,7 @@ static ssize_t peek_once(int fd, struct peek *p, size_t want)
 
 	p->nfds = 0;
 	p->has_cred = false;
-	p->len = recvmsg(fd, &m, MSG_PEEK | MSG_DONTWAIT | MSG_TRUNC | MSG_CMSG_CLOEXEC);
+	p->len = recvmsg(fd, &m, flags);
 	if (p->len < 0)
 		return -1;
 	p->name_len = m.msg_namelen;
@@ -372,7 +375,9 @@ int cpx_sock_queue(struct cpx_cap *c, const struct cpx_ipc_seen *s, bool closed_
 	int rc = p ? grow(p, 256u << 10, err) : nomem(err);
 
 	if (rc >= 0)
-		rc = rec->type == SOCK_STREAM ? cap_stream(c, s, p, err) :
+		p->stream = rec->type == SOCK_STREAM;
+	if (rc >= 0)
+		rc = p->stream ? cap_stream(c, s, p, err) :
 						cap_messages(c, s, p, closed_for_reading, err);
 	if (p) {
 		close_fds(p);
@@ -398,6 +403,9 @@ static const struct sock_family {
 	const char *name; /* for those that are refused */
 } sock_families[] = {
 	{ AF_UNIX, CPX_OFD_UNIX, NULL },
+	{ AF_INET, CPX_OFD_INET, NULL },
+	{ AF_INET6, CPX_OFD_INET, NULL },
+	{ AF_NETLINK, CPX_OFD_NETLINK, NULL },
 	{ AF_PACKET, 0, "packet" },
 	{ AF_VSOCK, 0, "vsock" },
 	{ AF_ALG, 0, "kernel crypto" },

@@ -24,5 +24,7 @@ int cpx_sock_queue(struct cpx_cap *c, const struct cpx_ipc_seen *s, bool closed_
 struct cpx_ipc_seen *cpx_sock_by_ino(const struct cpx_cap *c, uint64_t ino);
 
 int cpx_cap_unix_sockets(struct cpx_cap *c, struct cpx_err *err); /* finish */
+int cpx_cap_inet_sockets(struct cpx_cap *c, struct cpx_err *err); /* finish */
+int cpx_cap_netlink_sockets(struct cpx_cap *c, struct cpx_err *err); /* finish */
 
 #endif

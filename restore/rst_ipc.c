@@ -81,6 +81,8 @@ static int (*const openers[])(struct cpx_rst *, const struct cpx_rec_ofd *, stru
 	[CPX_OFD_PIDFD]    = cpx_rst_pidfd,
 	[CPX_OFD_UNIX]     = cpx_rst_unix,
 	[CPX_OFD_TTY]      = cpx_rst_tty,
+	[CPX_OFD_INET]     = cpx_rst_inet,
+	[CPX_OFD_NETLINK]  = cpx_rst_netlink,
 };
 /* clang-format on */
 
@@ -148,6 +150,7 @@ static int close_spare(struct cpx_rst *r, struct cpx_err *err)
 /* Queues and closed ends before epoll: what is there already is no news. */
 static int (*const finishers[])(struct cpx_rst *, struct cpx_err *) = {
 	cpx_rst_unix_late,
+	cpx_rst_inet_late,
 	cpx_rst_timerfds,
 	cpx_rst_tty_sessions,
 	close_spare,

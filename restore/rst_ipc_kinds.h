@@ -23,7 +23,7 @@ struct cpx_ipc_made {
 
 struct cpx_rst_ipc {
 	struct cpx_ipc_made *made;
-	bool unix_made, late_done;
+	bool unix_made, inet_made, late_done;
 };
 
 static inline struct cpx_rst_ipc *cpx_rst_ipc_of(const struct cpx_rst *r)

@@ -1,9 +1,15 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* rst_sock.c - what all sockets have: records, options, room in the queues. */
 #include <errno.h>
+#include <fcntl.h>
 #include <limits.h>
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include "../chpox/base/fd.h"
 #include "../chpox/base/log.h"
@@ -31,6 +37,30 @@ void cpx_sock_widen(int fd, size_t bytes)
 
 	setsockopt(fd, SOL_SOCKET, SO_SNDBUFFORCE, &size, sizeof(size));
 	setsockopt(fd, SOL_SOCKET, SO_RCVBUFFORCE, &size, sizeof(size));
+}
+
+int cpx_sock_new(struct cpx_rst *r, int family, int type, int proto, struct cpx_err *err)
+{
+	char path[48];
+	CPX_AUTO_FD theirs = -1, ours = -1;
+	struct stat a, b;
+	bool moved = false;
+	int fd, sys;
+
+	snprintf(path, sizeof(path), "/proc/%d/ns/net", (int)r->tasks[0].pid);
+	theirs = open(path, O_RDONLY | O_CLOEXEC);
+	ours = open("/proc/thread-self/ns/net", O_RDONLY | O_CLOEXEC);
+	if (theirs >= 0 && ours >= 0 && !fstat(theirs, &a) && !fstat(ours, &b) &&
+	    a.st_ino != b.st_ino) {
+		if (setns(theirs, CLONE_NEWNET))
+			return cpx_err_sys(err, errno, "entering the job's network namespace");
+		moved = true;
+	}
+	fd = socket(family, type | SOCK_CLOEXEC, proto);
+	sys = errno;
+	if (moved && setns(ours, CLONE_NEWNET))
+		abort(); /* nothing may go on in a namespace that is not ours */
+	return fd < 0 ? cpx_err_sys(err, sys, "socket") : fd;
 }
 
 /* The kernel doubles what it is given. */

@@ -338,11 +338,9 @@ static int socketpair_as(struct as *a, int type, int fds[2], struct cpx_err *err
 
 /* --- making ------------------------------------------------------------------------------ */
 
-static int new_socket(const struct cpx_rec_sock *rec, struct cpx_err *err)
+static int new_socket(struct cpx_rst *r, const struct cpx_rec_sock *rec, struct cpx_err *err)
 {
-	int fd = socket(AF_UNIX, (int)rec->type | SOCK_CLOEXEC, (int)rec->proto);
-
-	return fd < 0 ? cpx_err_sys(err, errno, "socket") : fd;
+	return cpx_sock_new(r, AF_UNIX, (int)rec->type, 0, err);
 }
 
 static bool keeps_file(const struct cpx_rec_sock *rec)
@@ -372,8 +370,8 @@ static int connected_pair(struct cpx_rst *r, const struct cpx_rec_sock *rec,
 
 	if (nameless && (!peer || rec_as.t == peer_as.t))
 		return socketpair_as(&peer_as, (int)rec->type, fds, err);
-	listener = new_socket(rec, err);
-	conn = new_socket(rec, err);
+	listener = new_socket(r, rec, err);
+	conn = new_socket(r, rec, err);
 	if (listener < 0 || conn < 0)
 		return CPX_E_SYS;
 	if (client && has_name(&client->name) && !keeps_file(client) && client != named) {
@@ -449,7 +447,7 @@ static int make_datagram(struct cpx_rst *r, const struct cpx_rec_sock *rec, stru
 			close(fds[0]);
 		return rc < 0 ? rc : cpx_ipc_made_add(r, rec, 0, fds[0], err);
 	}
-	fds[0] = new_socket(rec, err);
+	fds[0] = new_socket(r, rec, err);
 	return fds[0] < 0 ? fds[0] : cpx_ipc_made_add(r, rec, 0, fds[0], err);
 }
 
@@ -463,7 +461,7 @@ static int make_one(struct cpx_rst *r, const struct cpx_rec_sock *rec, struct cp
 		return make_datagram(r, rec, err);
 	if (rec->state == CPX_SOCK_CONNECTED || rec->state == CPX_SOCK_ORPHAN)
 		return make_connected(r, rec, err);
-	fd = new_socket(rec, err);
+	fd = new_socket(r, rec, err);
 	return fd < 0 ? fd : cpx_ipc_made_add(r, rec, 0, fd, err);
 }
 
@@ -497,7 +495,7 @@ static int make_listen(struct cpx_rst *r, const struct cpx_rec_sock *rec, struct
 		if (client && client->state == CPX_SOCK_QUEUED && client->peer == rec->id) {
 			cfd = cpx_sock_made(r, client->id);
 		} else {
-			cfd = temp = new_socket(rec, err);
+			cfd = temp = new_socket(r, rec, err);
 			if (temp < 0)
 				return temp;
 		}
@@ -613,7 +611,7 @@ static int sender_for(struct cpx_rst *r, const struct cpx_rec_sock *to,
 			if (s->family == AF_UNIX && s->type == SOCK_DGRAM &&
 			    same_name(&s->name, &m->name) && s->state != CPX_SOCK_ORPHAN)
 				return cpx_sock_made(r, s->id);
-	*temp = new_socket(to, err);
+	*temp = new_socket(r, to, err);
 	if (*temp < 0)
 		return *temp;
 	rc = has_name(&m->name) ? bind_name(*temp, to, &m->name, false, err) : 0;
