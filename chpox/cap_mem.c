@@ -285,6 +285,8 @@ static int set_flags(struct cpx_cap *c, struct cpx_mem_mm *mm, struct cpx_rec_vm
 		rec->flags |= MAP_GROWSDOWN;
 	if (f & CPX_VMF_NR)
 		rec->flags |= MAP_NORESERVE;
+	if (f & CPX_VMF_AC)
+		rec->flags |= CPX_VMAF_ACCOUNT;
 	if (f & CPX_VMF_DP)
 		rec->flags |= MAP_DROPPABLE;
 	if (f & CPX_VMF_LO)

@@ -61,7 +61,8 @@ static int bad_vma(const struct cpx_rec_vma *v, const char *why, struct cpx_err 
 static int check_vma(struct cpx_rst *r, const struct cpx_rec_vma *v, struct cpx_err *err)
 {
 	const uint32_t known = MAP_GROWSDOWN | MAP_LOCKED | MAP_NORESERVE | MAP_HUGETLB |
-			       MAP_DROPPABLE | CPX_VMAF_ONFAULT | 0x3fu << 26;
+			       MAP_DROPPABLE | CPX_VMAF_ONFAULT | CPX_VMAF_ACCOUNT |
+			       0x3fu << 26;
 
 	if (v->kind > CPX_VMA_VSYSCALL)
 		return bad_vma(v, "of no known kind", err);
@@ -295,6 +296,18 @@ static int vma_fd(struct cpx_rst *r, const struct cpx_rec_vma *v, struct cpx_err
 
 /* --- mapping ------------------------------------------------------------------------------ */
 
+/* What was writable once has memory reserved, and stays apart from neighbours. */
+static bool was_writable(const struct cpx_rec_vma *v)
+{
+	return (v->flags & CPX_VMAF_ACCOUNT) && !(v->prot & PROT_WRITE) &&
+	       v->kind != CPX_VMA_FILE_SHARED && v->kind != CPX_VMA_SHM;
+}
+
+static uint64_t first_prot(const struct cpx_rec_vma *v)
+{
+	return v->prot | (was_writable(v) ? PROT_WRITE : 0);
+}
+
 static uint64_t map_flags(const struct cpx_rec_vma *v)
 {
 	uint64_t f = MAP_FIXED_NOREPLACE | (v->flags & MAP_NORESERVE);
@@ -347,7 +360,7 @@ static int add_advice(struct cpx_batch *b, const struct cpx_rec_vma *v, struct c
 static int map_anon(struct cpx_batch *b, const struct cpx_rec_vma *v, struct cpx_err *err)
 {
 	return cpx_badd(b, err, "map memory", v->start, 0, SYS_mmap, v->start,
-			v->end - v->start, v->prot, map_flags(v), -1ull, 0);
+			v->end - v->start, first_prot(v), map_flags(v), -1ull, 0);
 }
 
 struct by_file {
@@ -376,8 +389,8 @@ static int map_group(struct cpx_rst_task *t, struct cpx_batch *b, const struct b
 			      (uint64_t)f->fd, 0);
 	for (size_t i = 0; i < n && rc == 0; i++)
 		rc = cpx_badd(b, err, "map a file", f[i].v->start, CPX_CALL_FD_ARG5, SYS_mmap,
-			      f[i].v->start, f[i].v->end - f[i].v->start, f[i].v->prot,
-			      map_flags(f[i].v), 0, f[i].v->pgoff);
+			      f[i].v->start, f[i].v->end - f[i].v->start,
+			      first_prot(f[i].v), map_flags(f[i].v), 0, f[i].v->pgoff);
 	if (rc == 0)
 		rc = cpx_badd(b, err, "close a mapped file", f->v->start, CPX_CALL_FD_ARG1,
 			      SYS_close, 0);
@@ -432,6 +445,11 @@ static int map_all(struct cpx_rst *r, struct cpx_rst_mm *mm, struct cpx_rst_task
 			rc = add_advice(b, mm->v[i], err);
 	if (rc == 0)
 		rc = cpx_rst_vdso_map(r, mm, t, b, err);
+	for (size_t i = 0; i < mm->n && rc == 0; i++)
+		if (was_writable(mm->v[i]))
+			rc = cpx_badd(b, err, "protect", mm->v[i]->start, 0, SYS_mprotect,
+				      mm->v[i]->start, mm->v[i]->end - mm->v[i]->start,
+				      mm->v[i]->prot);
 	return rc == 0 ? cpx_batch_run(b, err) : rc;
 }
 

@@ -29,6 +29,7 @@ enum cpx_shm_kind {
 
 /* vma.flags beyond MAP_*: bits that no mmap flag has. */
 #define CPX_VMAF_ONFAULT 0x40000000u /* with MAP_LOCKED: pages are locked as they come */
+#define CPX_VMAF_ACCOUNT 0x80000000u /* was writable once: memory is reserved for it */
 
 /* vma.madv bits: what madvise() left on the mapping. */
 enum cpx_madv {
