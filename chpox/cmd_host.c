@@ -23,7 +23,7 @@
 #include "base/err.h"
 #include "base/fd.h"
 #include "capture.h"
-#include "cgroup.h"
+#include "base/cgroup.h"
 #include "ctl.h"
 #include "job_client.h"
 

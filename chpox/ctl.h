@@ -39,4 +39,19 @@ int cpx_ctl_verify(const struct cpx_args *a, struct cpx_err *err);
 int cpx_ctl_why(const struct cpx_args *a, struct cpx_err *err);
 int cpx_ctl_check(const struct cpx_args *a, struct cpx_err *err);
 
+int cpx_ctl_run(const struct cpx_args *a, struct cpx_err *err);
+int cpx_ctl_mark(const struct cpx_args *a, struct cpx_err *err);
+int cpx_ctl_unmark(const struct cpx_args *a, struct cpx_err *err);
+int cpx_ctl_checkpoint(const struct cpx_args *a, struct cpx_err *err);
+int cpx_ctl_restart(const struct cpx_args *a, struct cpx_err *err);
+int cpx_ctl_recover(const struct cpx_args *a, struct cpx_err *err);
+int cpx_ctl_ps(const struct cpx_args *a, struct cpx_err *err);
+int cpx_ctl_show(const struct cpx_args *a, struct cpx_err *err);
+int cpx_ctl_images(const struct cpx_args *a, struct cpx_err *err);
+int cpx_ctl_wait(const struct cpx_args *a, struct cpx_err *err);
+int cpx_ctl_logs(const struct cpx_args *a, struct cpx_err *err);
+int cpx_ctl_attach(const struct cpx_args *a, struct cpx_err *err);
+int cpx_ctl_signal(const struct cpx_args *a, struct cpx_err *err);
+int cpx_ctl_rm(const struct cpx_args *a, struct cpx_err *err);
+
 #endif

@@ -17,8 +17,8 @@ struct cpx_registry {
 	void *be;
 };
 
-static const char *const state_names[CPX_JOB_STATES] = { "queued", "running", "stopped", "done",
-							  "failed" };
+static const char *const state_names[CPX_JOB_STATES] = { "QUEUED", "RUNNING", "STOPPED", "DONE",
+							  "FAILED" };
 
 const char *cpx_job_state_name(enum cpx_job_state s)
 {

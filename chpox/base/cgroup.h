@@ -4,8 +4,8 @@
  * be killed and waited for as one. Where no writable v2 hierarchy is mounted all of this answers
  * CPX_E_UNSUPPORTED and jobs do without.
  */
-#ifndef CPX_CGROUP_H
-#define CPX_CGROUP_H
+#ifndef CPX_BASE_CGROUP_H
+#define CPX_BASE_CGROUP_H
 
 #include <sys/types.h>
 

@@ -11,9 +11,9 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "base/clock.h"
-#include "base/err.h"
-#include "base/fd.h"
+#include "clock.h"
+#include "err.h"
+#include "fd.h"
 
 int cpx_cgroup_base(char path[CPX_CGROUP_PATH])
 {

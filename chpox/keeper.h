@@ -1,0 +1,148 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * keeper.h - the outer half of a job's keeper: one process a job, one poll loop.
+ *
+ * It acquires the job in the registry (a new epoch), starts or adopts its processes, makes its
+ * checkpoints (in a child of its own each, so that neither a slow disk nor a crash there holds up
+ * the loop), takes the exit status, and writes what happened into the registry. It needs chpoxd
+ * only to be asked: without it, it goes on and connects again when there is a new one.
+ *
+ * Files: main_keeper.c start and loop, keeper.c acquiring and the end of a job, keeper_start.c
+ * ways to begin, keeper_ckpt.c checkpoints, keeper_link.c chpoxd's requests, keeper_tty.c the
+ * terminal, keeper_spec.c what is to be run.
+ */
+#ifndef CPX_KEEPER_H
+#define CPX_KEEPER_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "../scheduler/proto.h"
+#include "../scheduler/registry.h"
+#include "box.h"
+#include "capture.h"
+
+#define KEEPER_QUEUE 16	  /* checkpoints asked for and not begun */
+#define KEEPER_WATCHERS 8 /* terminals attached at once */
+#define KEEPER_CGROUP 128
+#define KEEPER_GROUPS 1024
+
+enum keeper_mode {
+	KEEPER_RUN,	/* the command, from its beginning */
+	KEEPER_MARK,	/* watch the process that the record names */
+	KEEPER_RESTART, /* from a generation */
+	KEEPER_RECOVER, /* adopt what lives, else restart, else from the beginning */
+	KEEPER_ADOPT,	/* what lives, or nothing */
+};
+
+struct keeper_spec {
+	struct cpx_box_cmd cmd; /* pointers belong to the spec */
+	gid_t groups[KEEPER_GROUPS];
+};
+
+struct keeper_request {
+	int64_t id; /* of chpoxd's request; -1: our own */
+	enum cpx_after after;
+	int64_t deadline_ns;
+};
+
+struct keeper_ckpt {
+	pid_t pid; /* of the child that makes it; 0: none */
+	int fd;	   /* what it says */
+	struct cpx_proto_in in;
+	struct keeper_request req;
+	struct cpx_gen_id id;
+};
+
+struct keeper_watcher {
+	int fd;
+	struct cpx_proto_in in;
+};
+
+struct keeper {
+	const char *dir, *name; /* borrowed */
+	char *jobdir;
+	char cgroup[KEEPER_CGROUP];
+	enum keeper_mode mode;
+	uint64_t want_epoch, want_seq; /* RESTART: this generation; 0, 0: the head */
+	bool force;
+	struct cpx_registry *reg;
+	struct cpx_reg_job job; /* as we stored it last */
+	struct keeper_spec spec;
+	bool has_spec;
+	uint64_t seq; /* of the last checkpoint of this epoch */
+
+	struct cpx_box box;
+	bool boxed;	  /* else root_pidfd, and root is our child if @parent */
+	bool parent;
+	pid_t root;
+	int root_pidfd;
+	int cgroup_fd, listen_fd, stdin_fd;
+
+	int link; /* to chpoxd, -1: not now */
+	struct cpx_proto_in link_in;
+	int64_t start_id; /* the request that started us, to be answered; -1: answered */
+
+	struct keeper_ckpt ckpt;
+	struct keeper_request queue[KEEPER_QUEUE];
+	unsigned nqueue;
+	int64_t due_ns; /* next periodic checkpoint, CLOCK_MONOTONIC; 0: none */
+
+	bool ordered_kill; /* the user asked for its death */
+	bool ended;
+	int status; /* wait status; -1: unknown */
+
+	struct keeper_watcher watchers[KEEPER_WATCHERS];
+	int typescript; /* what the terminal shows, appended; -1: no terminal */
+	json_t *notes;	/* what the user shall read in the answer to start */
+};
+
+/* keeper.c */
+int keeper_open(struct keeper *k, struct cpx_err *err);
+/* Become the owner: a new epoch with ourselves as keeper. */
+int keeper_acquire(struct keeper *k, struct cpx_err *err);
+/* The processes run: store that. */
+int keeper_running(struct keeper *k, struct cpx_err *err);
+/* The job could not be started or restarted: store that. */
+void keeper_failed(struct keeper *k, const struct cpx_err *why);
+/* The job has ended (k->ended, k->status): store it, clean up. */
+void keeper_finish(struct keeper *k, bool by_checkpoint);
+void keeper_note(struct keeper *k, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+int keeper_open_store(const struct keeper *k, struct cpx_store **out, struct cpx_err *err);
+/* Kill the job's processes, all of them. */
+void keeper_kill_all(struct keeper *k);
+/* Wait status of what the loop found ended; sets ended and status. Return: true if it has. */
+bool keeper_look(struct keeper *k);
+
+/* keeper_start.c */
+int keeper_start(struct keeper *k, struct cpx_err *err);
+
+/* keeper_spec.c */
+int keeper_spec_load(struct keeper *k, struct cpx_err *err);
+void keeper_spec_free(struct keeper_spec *s);
+/* A file in the job's out/ directory, opened as the job's owner. */
+int keeper_open_out(struct keeper *k, const char *name, struct cpx_err *err);
+/* Move what a run left in out/ aside, before the job begins anew. */
+int keeper_move_out(struct keeper *k, struct cpx_err *err);
+
+/* keeper_ckpt.c */
+int keeper_ask(struct keeper *k, const struct keeper_request *r, struct cpx_err *err);
+void keeper_ckpt_next(struct keeper *k);  /* begin one if there is one to begin */
+void keeper_ckpt_event(struct keeper *k); /* its descriptor is readable */
+void keeper_ckpt_abort(struct keeper *k); /* the job has ended */
+void keeper_schedule(struct keeper *k);
+
+/* keeper_link.c */
+void keeper_link_open(struct keeper *k);
+void keeper_link_event(struct keeper *k);
+void keeper_reply(struct keeper *k, int64_t id, json_t *answer); /* @answer is freed */
+void keeper_tell(struct keeper *k, json_t *msg);
+
+/* keeper_tty.c */
+void keeper_tty_open(struct keeper *k);
+void keeper_tty_attach(struct keeper *k, int fd);
+void keeper_tty_output(struct keeper *k);
+void keeper_tty_input(struct keeper *k, struct keeper_watcher *w);
+void keeper_tty_close(struct keeper *k);
+
+#endif

@@ -1,0 +1,293 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Checkpoints of the keeper's job.
+ *
+ * Happy path: asked (by chpoxd or by the clock) -> a child runs the capture and sends what it
+ * cost -> head moved in the registry -> answered -> generations that are kept no longer removed.
+ *
+ * Failures: the child says why, or dies: the job runs on (whatever it injected gives way by
+ * itself), the asker is told, the schedule goes on. A head that cannot be moved leaves the
+ * generation without a name: it is removed. The job's end ends a checkpoint under way.
+ */
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/err.h"
+#include "base/fd.h"
+#include "base/log.h"
+#include "gen.h"
+#include "keeper.h"
+
+#define PROGRESS_NS 100000000LL
+#define AUTO_SHARE 50 /* auto: a checkpoint costs at most 1/50 of the time */
+#define AUTO_MIN_NS 10000000000LL
+#define AUTO_MAX_NS 3600000000000LL
+#define RETRY_MIN_NS 1000000000LL
+
+struct speaker {
+	int fd;
+	int64_t last_ns;
+};
+
+static void say_progress(void *ctx, uint64_t done, uint64_t total)
+{
+	struct speaker *s = ctx;
+	int64_t now = cpx_mono_ns();
+
+	if (now - s->last_ns < PROGRESS_NS)
+		return;
+	s->last_ns = now;
+	cpx_proto_send(s->fd,
+		       json_pack("{s:b, s:I, s:I}", "progress", 1, "done", (json_int_t)done, "total",
+				 (json_int_t)total),
+		       NULL, 0, NULL);
+}
+
+static json_t *result_json(const struct cpx_capture_result *res)
+{
+	return json_pack("{s:b, s:I, s:I, s:I, s:I, s:I, s:I}", "ok", 1, "bytes_memory",
+			 (json_int_t)res->image.bytes_memory, "bytes_stored",
+			 (json_int_t)res->image.bytes_stored, "pause_ns", (json_int_t)res->pause_ns,
+			 "total_ns", (json_int_t)res->total_ns, "tasks", (json_int_t)res->tasks,
+			 "threads", (json_int_t)res->threads);
+}
+
+/* The child. */
+static void __attribute__((noreturn)) capture(struct keeper *k, int fd)
+{
+	struct speaker speaker = { .fd = fd };
+	struct cpx_capture_opts o = {
+		.root = k->root,
+		.after = k->ckpt.req.after,
+		.id = k->ckpt.id,
+		.image = { .codec = CPX_CODEC_LZ4 },
+		.owner_uid = k->job.uid,
+		.owner_gid = k->job.gid,
+		.progress = say_progress,
+		.progress_ctx = &speaker,
+		.note = k->job.command,
+		.deadline_ns = k->ckpt.req.deadline_ns,
+	};
+	struct cpx_capture_result res;
+	struct cpx_err err = { 0 };
+	int r;
+
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	r = keeper_open_store(k, &o.store, &err);
+	if (r >= 0)
+		r = cpx_capture_run(&o, &res, &err);
+	cpx_proto_send(fd, r < 0 ? cpx_proto_fail(&err) : result_json(&res), NULL, 0, NULL);
+	_exit(0);
+}
+
+static int begin(struct keeper *k, struct cpx_err *err)
+{
+	struct keeper_ckpt *c = &k->ckpt;
+	int pair[2];
+
+	if (cpx_gen_nonce(c->id.nonce, err) < 0)
+		return CPX_E_SYS;
+	snprintf(c->id.job, sizeof(c->id.job), "%s", k->name);
+	c->id.epoch = k->job.epoch;
+	c->id.seq = ++k->seq;
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair))
+		return cpx_err_sys(err, errno, "cannot make a socket");
+	c->pid = fork();
+	if (c->pid == 0)
+		capture(k, pair[1]);
+	close(pair[1]);
+	if (c->pid < 0) {
+		int sys = errno;
+
+		c->pid = 0;
+		close(pair[0]);
+		return cpx_err_sys(err, sys, "cannot fork");
+	}
+	c->fd = pair[0];
+	return 0;
+}
+
+void keeper_ckpt_next(struct keeper *k)
+{
+	struct cpx_err err = { 0 };
+
+	while (!k->ckpt.pid && k->nqueue && !k->ended) {
+		k->ckpt.req = k->queue[0];
+		memmove(k->queue, k->queue + 1, --k->nqueue * sizeof(k->queue[0]));
+		if (begin(k, &err) >= 0)
+			return;
+		keeper_reply(k, k->ckpt.req.id, cpx_proto_fail(&err));
+	}
+}
+
+int keeper_ask(struct keeper *k, const struct keeper_request *r, struct cpx_err *err)
+{
+	if (k->nqueue == KEEPER_QUEUE)
+		return cpx_err_set(err, CPX_E_BUSY,
+				   "%d checkpoints of job '%s' are waiting; try again later",
+				   KEEPER_QUEUE, k->name);
+	k->queue[k->nqueue++] = *r;
+	keeper_ckpt_next(k);
+	return 0;
+}
+
+static int64_t interval(const struct keeper *k)
+{
+	int64_t ns = k->job.every_ns;
+
+	if (ns >= 0)
+		return ns;
+	ns = k->job.ngens ? k->job.gens[0].total_ns * AUTO_SHARE : 0;
+	return ns < AUTO_MIN_NS ? AUTO_MIN_NS : ns > AUTO_MAX_NS ? AUTO_MAX_NS : ns;
+}
+
+/* From the end of the last one: a checkpoint that takes longer than its interval must not queue. */
+void keeper_schedule(struct keeper *k)
+{
+	int64_t ns = interval(k);
+
+	k->due_ns = ns ? cpx_mono_ns() + ns : 0;
+}
+
+static void remove_dead(struct keeper *k, const struct cpx_gen_id *dead, int n)
+{
+	struct cpx_store *store;
+	struct cpx_err err = { 0 };
+
+	if (n <= 0)
+		return;
+	if (keeper_open_store(k, &store, &err) < 0) {
+		cpx_log_error("%s: %s", k->name, err.msg);
+		return;
+	}
+	for (int i = 0; i < n; i++)
+		if (cpx_store_remove(store, &dead[i], &err) < 0)
+			cpx_log_error("%s: an old generation stays: %s", k->name, err.msg);
+	cpx_store_close(store);
+}
+
+static json_t *gen_answer(const struct cpx_reg_gen *g)
+{
+	return json_pack("{s:b, s:I, s:I, s:I, s:I, s:f, s:f}", "ok", 1, "epoch",
+			 (json_int_t)g->id.epoch, "generation", (json_int_t)g->id.seq,
+			 "bytes_memory", (json_int_t)g->bytes_memory, "bytes_stored",
+			 (json_int_t)g->bytes_stored, "pause_ms", (double)g->pause_ns / 1e6,
+			 "total_ms", (double)g->total_ns / 1e6);
+}
+
+static uint64_t positive(const json_t *m, const char *key)
+{
+	int64_t v = cpx_proto_int(m, key, 0);
+
+	return v > 0 ? (uint64_t)v : 0;
+}
+
+static int commit(struct keeper *k, const json_t *m, struct cpx_err *err)
+{
+	struct cpx_reg_gen g = {
+		.id = k->ckpt.id,
+		.realtime_ns = cpx_clock_ns(CLOCK_REALTIME),
+		.bytes_memory = positive(m, "bytes_memory"),
+		.bytes_stored = positive(m, "bytes_stored"),
+		.pause_ns = (int64_t)positive(m, "pause_ns"),
+		.total_ns = (int64_t)positive(m, "total_ns"),
+		.tasks = (uint32_t)positive(m, "tasks"),
+		.threads = (uint32_t)positive(m, "threads"),
+	};
+	struct cpx_gen_id dead[CPX_REG_GENS];
+	int n = cpx_registry_commit(k->reg, k->name, k->job.epoch, &g, dead, &k->job, err);
+
+	if (n < 0) {
+		remove_dead(k, &g.id, 1);
+		return cpx_err_wrap(err, "the checkpoint is not kept");
+	}
+	if (k->ckpt.req.after == CPX_AFTER_KILL) {
+		k->ended = true;
+		k->status = -1;
+		remove_dead(k, dead, n);
+		keeper_finish(k, true);
+		keeper_reply(k, k->ckpt.req.id, gen_answer(&g));
+		exit(0);
+	}
+	keeper_reply(k, k->ckpt.req.id, gen_answer(&g));
+	remove_dead(k, dead, n);
+	return 0;
+}
+
+/* The child has said its last word (@m), or died without one (NULL). */
+static void done(struct keeper *k, const json_t *m)
+{
+	struct keeper_ckpt *c = &k->ckpt;
+	struct cpx_err err = { 0 };
+	int status = 0, r;
+
+	cpx_close(&c->fd);
+	cpx_proto_in_free(&c->in);
+	waitpid(c->pid, &status, 0);
+	c->pid = 0;
+	if (m)
+		r = cpx_proto_result(m, &err);
+	else
+		r = cpx_err_set(&err, CPX_E_SYS, "the capturing process was killed by signal %d",
+				WIFSIGNALED(status) ? WTERMSIG(status) : 0);
+	if (r >= 0)
+		r = commit(k, m, &err);
+	if (r < 0) {
+		cpx_err_wrap(&err, "cannot checkpoint '%s' (pid %d)", k->name, k->root);
+		if (c->req.id < 0)
+			cpx_log_error("%s", err.msg);
+		keeper_reply(k, c->req.id, cpx_proto_fail(&err));
+	}
+	keeper_schedule(k);
+	keeper_ckpt_next(k);
+}
+
+void keeper_ckpt_event(struct keeper *k)
+{
+	struct keeper_ckpt *c = &k->ckpt;
+	json_t *m = NULL;
+	int r = cpx_proto_feed(&c->in, c->fd, NULL);
+
+	while (r >= 0 && c->pid) {
+		r = cpx_proto_next(&c->in, &m, NULL);
+		if (r != 1)
+			break;
+		if (!json_object_get(m, "progress")) {
+			done(k, m);
+			json_decref(m);
+			return;
+		}
+		if (c->req.id >= 0) {
+			json_object_set_new(m, "id", json_integer(c->req.id));
+			keeper_tell(k, json_incref(m));
+		}
+		json_decref(m);
+	}
+	if (r < 0)
+		done(k, NULL);
+}
+
+void keeper_ckpt_abort(struct keeper *k)
+{
+	struct cpx_err err = { 0 };
+
+	cpx_err_set(&err, CPX_E_GONE, "job '%s' has ended", k->name);
+	if (k->ckpt.pid) {
+		kill(k->ckpt.pid, SIGKILL);
+		waitpid(k->ckpt.pid, NULL, 0);
+		k->ckpt.pid = 0;
+		cpx_close(&k->ckpt.fd);
+		keeper_reply(k, k->ckpt.req.id, cpx_proto_fail(&err));
+	}
+	for (unsigned i = 0; i < k->nqueue; i++)
+		keeper_reply(k, k->queue[i].id, cpx_proto_fail(&err));
+	k->nqueue = 0;
+}

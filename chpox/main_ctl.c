@@ -1,0 +1,162 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* chpox_ctl - the tool. What it can do is the table below; the bodies are in cmd_*.c. */
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "base/cmd.h"
+#include "base/err.h"
+#include "base/fault.h"
+#include "base/log.h"
+#include "ctl.h"
+
+#define DEFAULT_DIR "/var/lib/chpox"
+
+/* clang-format off */
+static const struct cpx_opt opts_dump[] = {
+	{ "to", 0, "DIR", "directory that holds the image; made if it is not there" },
+	{ "leave-running", 'R', NULL, "let the processes run on (else they are killed once the image is safe)" },
+	{ "codec", 0, "NAME", "lz4 (default), zlib or none" },
+	{ "snapshot", 0, "WAY", "auto (default), clone (short pause) or stop (little memory)" },
+	{ "workers", 0, "N", "threads that compress; default one a core" },
+	{ 0 }
+};
+static const struct cpx_opt opts_restore[] = {
+	{ "detach", 'd', NULL, "return when the processes run, instead of waiting for their end" },
+	{ "pidfile", 0, "FILE", "write the root process's PID there" },
+	{ "pids", 0, "WAY", "same: the old PIDs on this host (default); new: in a PID namespace of their own" },
+	{ "force", 0, NULL, "restore although files that must be unchanged have changed" },
+	{ "stopped", 0, NULL, "leave the processes stopped; SIGCONT lets them go on" },
+	{ "workers", 0, "N", "threads that decompress; default one a core" },
+	{ 0 }
+};
+static const struct cpx_opt opts_json[] = {
+	{ "json", 0, NULL, "machine-readable" },
+	{ 0 }
+};
+static const struct cpx_opt opts_run[] = {
+	{ "name", 'n', "NAME", "the job's name; default made from the command" },
+	{ "every", 'e', "DUR", "checkpoint it that often (10s, 5m, 1h), or auto: at most 2 % of its time" },
+	{ "keep", 'k', "N", "generations to keep, default 2" },
+	{ "interactive", 'i', NULL, "keep the standard input (else /dev/null)" },
+	{ "tty", 't', NULL, "give it a terminal; 'attach' shows it" },
+	{ 0 }
+};
+static const struct cpx_opt opts_mark[] = {
+	{ "name", 'n', "NAME", "the job's name; default made from the command" },
+	{ "every", 'e', "DUR", "checkpoint it that often (10s, 5m, 1h), or auto: at most 2 % of its time" },
+	{ "keep", 'k', "N", "generations to keep, default 2" },
+	{ 0 }
+};
+static const struct cpx_opt opts_checkpoint[] = {
+	{ "all", 'a', NULL, "all running jobs" },
+	{ "kill", 0, NULL, "end it once the image is safe; 'restart' lets it go on" },
+	{ "stop", 0, NULL, "leave it stopped; 'signal JOB CONT' lets it go on" },
+	{ "deadline", 0, "DUR", "give up after that time; the job runs on" },
+	{ 0 }
+};
+static const struct cpx_opt opts_restart[] = {
+	{ "force", 0, NULL, "although files that must be unchanged have changed" },
+	{ 0 }
+};
+static const struct cpx_opt opts_recover[] = {
+	{ "all", 'a', NULL, "all jobs that were lost or killed from outside" },
+	{ "force", 0, NULL, "although files that must be unchanged have changed" },
+	{ 0 }
+};
+static const struct cpx_opt opts_logs[] = {
+	{ "follow", 'f', NULL, "go on until the job ends" },
+	{ "stderr", 0, NULL, "its standard error instead of its standard output" },
+	{ 0 }
+};
+static const struct cpx_opt opts_rm[] = {
+	{ "force", 'f', NULL, "kill it if it runs" },
+	{ 0 }
+};
+static const struct cpx_opt opts_global[] = {
+	{ "dir", 0, "DIR", "state directory of chpoxd (environment CHPOX_DIR; default " DEFAULT_DIR ")" },
+	{ "version", 0, NULL, "print the version" },
+	{ 0 }
+};
+
+static const struct cpx_cmd commands[] = {
+	{ "run", "[OPTION]... [--] CMD [ARG]...", "start a job; prints its name",
+	  opts_run, 1, -1, true, cpx_ctl_run },
+	{ "mark", "PID [OPTION]...", "make a running process and its children a job",
+	  opts_mark, 1, 1, false, cpx_ctl_mark },
+	{ "unmark", "JOB", "forget a marked job and its images; its processes run on",
+	  NULL, 1, 1, false, cpx_ctl_unmark },
+	{ "checkpoint", "JOB|--all [OPTION]...", "checkpoint a job now",
+	  opts_checkpoint, 0, 1, false, cpx_ctl_checkpoint },
+	{ "restart", "JOB[@GENERATION]", "restart a job that does not run from its newest, or that, checkpoint",
+	  opts_restart, 1, 1, false, cpx_ctl_restart },
+	{ "recover", "JOB|--all", "bring back what was lost in a crash",
+	  opts_recover, 0, 1, false, cpx_ctl_recover },
+	{ "ps", "[--json]", "list jobs",
+	  opts_json, 0, 0, false, cpx_ctl_ps },
+	{ "show", "JOB [--json]", "all about a job",
+	  opts_json, 1, 1, false, cpx_ctl_show },
+	{ "images", "JOB [--json]", "list a job's checkpoints",
+	  opts_json, 1, 1, false, cpx_ctl_images },
+	{ "wait", "JOB", "wait for a job's end; exits with its status",
+	  NULL, 1, 1, false, cpx_ctl_wait },
+	{ "logs", "JOB [-f] [--stderr]", "what a job has written",
+	  opts_logs, 1, 1, false, cpx_ctl_logs },
+	{ "attach", "JOB", "use the terminal of a job started with -t; Ctrl-\\ leaves it",
+	  NULL, 1, 1, false, cpx_ctl_attach },
+	{ "signal", "JOB SIGNAL", "send a signal to a job's root process",
+	  NULL, 2, 2, false, cpx_ctl_signal },
+	{ "rm", "JOB [--force]", "remove a job, its output and its images",
+	  opts_rm, 1, 1, false, cpx_ctl_rm },
+	{ "dump", "PID --to DIR [OPTION]...", "checkpoint a process and its children into a directory",
+	  opts_dump, 1, 1, false, cpx_ctl_dump },
+	{ "restore", "DIR [OPTION]...", "bring the processes of a dumped image back",
+	  opts_restore, 1, 1, false, cpx_ctl_restore },
+	{ "inspect", "DIR [--json]", "show what an image holds",
+	  opts_json, 1, 1, false, cpx_ctl_inspect },
+	{ "verify", "DIR", "check every byte of an image without restoring it",
+	  NULL, 1, 1, false, cpx_ctl_verify },
+	{ "why", "PID|JOB", "can this be checkpointed, and if not, what stands in the way?",
+	  NULL, 1, 1, false, cpx_ctl_why },
+	{ "check", "[--json]", "what this host can do: kernel features, rights, limits",
+	  opts_json, 0, 0, false, cpx_ctl_check },
+	{ 0 }
+};
+/* clang-format on */
+
+static int setup(const struct cpx_args *a, struct cpx_err *err)
+{
+	struct cpx_ctl *ctl = a->ctx;
+
+	if (cpx_arg_given(a, "version")) {
+		printf("chpox 0.1\n");
+		return 1;
+	}
+	ctl->dir = cpx_arg(a, "dir");
+	if (!ctl->dir)
+		ctl->dir = getenv("CHPOX_DIR");
+	if (!ctl->dir || !*ctl->dir)
+		ctl->dir = DEFAULT_DIR;
+	if (ctl->dir[0] != '/')
+		return cpx_err_set(err, CPX_E_INVAL, "state directory '%s' must start with /",
+				   ctl->dir);
+	return 0;
+}
+
+int main(int argc, char **argv)
+{
+	struct cpx_ctl ctl = { 0 };
+	const struct cpx_prog prog = {
+		.name = "chpox_ctl",
+		.summary = "checkpoint and restart Linux jobs",
+		.cmds = commands,
+		.opts = opts_global,
+		.setup = setup,
+		.ctx = &ctl,
+	};
+
+	cpx_log_init("chpox_ctl");
+	cpx_fault_init();
+	signal(SIGPIPE, SIG_IGN);
+	return cpx_cmd_main(&prog, argc, argv);
+}

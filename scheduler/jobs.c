@@ -1,0 +1,726 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Requests. Each is checked completely before anything is done; a job of another user does not
+ * exist for who asks, unless he is root.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "../chpox/base/clock.h"
+#include "../chpox/base/err.h"
+#include "../chpox/base/fd.h"
+#include "../chpox/base/log.h"
+#include "server.h"
+
+#define ARGS_MAX 100000
+#define NAME_TRIES 100000
+#define TREE_MAX 4096
+#define EVERY_MIN_NS 10000000LL
+
+/* --- finding and checking -------------------------------------------------------------------- */
+
+static int find_job(struct cpxd_conn *c, const json_t *m, struct cpx_reg_job *job,
+		    struct cpx_err *err)
+{
+	const char *name = cpx_proto_str(m, "job");
+	int r;
+
+	if (!name)
+		return cpx_err_set(err, CPX_E_FORMAT, "no job was named");
+	r = cpx_registry_get(c->d->reg, name, job, err);
+	if (r < 0)
+		return r;
+	if (c->uid != 0 && c->uid != job->uid)
+		return cpx_err_set(err, CPX_E_NOENT, "there is no job '%s'", name);
+	return 0;
+}
+
+/* How a job is asked for that does not run. */
+static int not_running(const struct cpx_reg_job *job, struct cpx_err *err)
+{
+	if (cpxd_lost(job))
+		return cpx_err_set(err, CPX_E_GONE,
+				   "job '%s' was lost with its node or keeper; 'chpox_ctl restart %s' "
+				   "brings it back",
+				   job->name, job->name);
+	if (job->state == CPX_JOB_RUNNING)
+		return cpx_err_set(err, CPX_E_BUSY,
+				   "the keeper of job '%s' cannot be reached now; try again",
+				   job->name);
+	return cpx_err_set(err, CPX_E_GONE, "job '%s' does not run (%s)", job->name,
+			   cpx_job_state_name(job->state));
+}
+
+static struct cpxd_conn *keeper_for(struct cpxd_conn *c, const json_t *m, struct cpx_reg_job *job,
+				    struct cpx_err *err)
+{
+	struct cpxd_conn *k;
+
+	if (find_job(c, m, job, err) < 0)
+		return NULL;
+	k = cpxd_keeper_of(c->d, job->name);
+	if (!k || job->state != CPX_JOB_RUNNING) {
+		not_running(job, err);
+		return NULL;
+	}
+	return k;
+}
+
+/* Pass a request on to the job's keeper; its answer goes to @c. */
+static void ask_keeper(struct cpxd_conn *c, struct cpxd_conn *k, json_t *req)
+{
+	c->pending = ++c->d->last_id;
+	strcpy(c->job, k->job);
+	json_object_set_new(req, "id", json_integer(c->pending));
+	cpxd_answer(k, req);
+}
+
+static int launch(struct cpxd_conn *c, struct cpxd_launch *l, struct cpx_err *err)
+{
+	int r;
+
+	c->pending = ++c->d->last_id;
+	snprintf(c->job, sizeof(c->job), "%s", l->job);
+	l->request = c->pending;
+	r = cpxd_launch(c->d, l, err);
+	if (r < 0)
+		c->pending = 0;
+	return r;
+}
+
+/* --- run, mark ------------------------------------------------------------------------------- */
+
+static int take_options(const json_t *m, struct cpx_reg_job *job, struct cpx_err *err)
+{
+	int64_t keep = cpx_proto_int(m, "keep", CPX_KEEP_DEFAULT);
+
+	job->every_ns = cpx_proto_int(m, "every_ns", 0);
+	if (job->every_ns < -1 || (job->every_ns > 0 && job->every_ns < EVERY_MIN_NS))
+		return cpx_err_set(err, CPX_E_INVAL,
+				   "checkpoints more often than every 10 ms make no sense");
+	if (keep < 1 || keep > CPX_KEEP_MAX)
+		return cpx_err_set(err, CPX_E_INVAL, "--keep is from 1 to %d", CPX_KEEP_MAX);
+	job->keep = (uint32_t)keep;
+	return 0;
+}
+
+static void base_name(const char *arg, char *out, size_t size)
+{
+	const char *slash = strrchr(arg, '/');
+	size_t n = 0;
+
+	for (const char *p = slash ? slash + 1 : arg; *p && n + 1 < size; p++) {
+		const char one[2] = { *p, 0 };
+
+		if (cpx_job_name_ok(one) || (n && (*p == '-' || *p == '.')))
+			out[n++] = *p;
+	}
+	out[n] = 0;
+	if (!cpx_job_name_ok(out))
+		snprintf(out, size, "job");
+}
+
+/* Reserve the name in the registry: the one asked for, or the first free NAME-N. */
+static int reserve(struct cpxd *d, const json_t *m, const char *from, struct cpx_reg_job *job,
+		   struct cpx_err *err)
+{
+	const char *name = cpx_proto_str(m, "name");
+	char base[32];
+	int r = CPX_E_EXIST;
+
+	job->created_ns = cpx_clock_ns(CLOCK_REALTIME);
+	if (name) {
+		if (!cpx_job_name_ok(name))
+			return cpx_err_set(err, CPX_E_INVAL,
+					   "'%.80s' cannot be the name of a job: letters, digits, '_', "
+					   "'.' and '-', at most %d, are allowed",
+					   name, CPX_JOB_NAME_MAX - 1);
+		strcpy(job->name, name);
+		return cpx_registry_swap(d->reg, job, err);
+	}
+	base_name(from, base, sizeof(base));
+	for (int i = 1; r == CPX_E_EXIST && i < NAME_TRIES; i++) {
+		snprintf(job->name, sizeof(job->name), "%s-%d", base, i);
+		r = cpx_registry_swap(d->reg, job, err);
+	}
+	return r;
+}
+
+static void join_command(char *const *argv, char *out, size_t size)
+{
+	size_t n = 0;
+
+	out[0] = 0;
+	for (; *argv && n + 1 < size; argv++)
+		n += (size_t)snprintf(out + n, size - n, "%s%s", n ? " " : "", *argv);
+}
+
+/* Forget a job that never was. */
+static void unmake(struct cpxd *d, struct cpx_reg_job *job)
+{
+	cpxd_remove_files(d, job);
+	cpx_registry_remove(d->reg, job->name, job->version, NULL);
+}
+
+static int op_run(struct cpxd_conn *c, const json_t *m, struct cpx_err *err)
+{
+	struct cpx_reg_job job = { .uid = c->uid, .gid = c->gid, .tty = cpx_proto_bool(m, "tty") };
+	struct cpxd_launch l = { .mode = "run", .stdin_fd = -1 };
+	char **argv = cpx_proto_unstrv(json_object_get(m, "argv"), ARGS_MAX);
+	char **env = cpx_proto_unstrv(json_object_get(m, "env"), ARGS_MAX);
+	CPX_AUTO_FREE char *cwd = cpx_proto_unbytes(json_object_get(m, "cwd"));
+	int r = 0;
+
+	if (!argv || !argv[0] || !env || !cwd)
+		r = cpx_err_set(err, CPX_E_FORMAT, "no command to run");
+	if (r >= 0)
+		r = take_options(m, &job, err);
+	if (r >= 0) {
+		join_command(argv, job.command, sizeof(job.command));
+		r = reserve(c->d, m, argv[0], &job, err);
+	}
+	cpx_proto_strv_free(argv);
+	cpx_proto_strv_free(env);
+	if (r < 0)
+		return r;
+	r = cpxd_make_dirs(c->d, job.name, job.uid, job.gid, err);
+	if (r >= 0)
+		r = cpxd_write_spec(c->d, c, job.name, m, err);
+	if (r >= 0) {
+		l.job = job.name;
+		if (cpx_proto_bool(m, "stdin") && c->in.nfds == 1)
+			l.stdin_fd = c->in.fds[0];
+		c->remove_job = true;
+		r = launch(c, &l, err);
+	}
+	if (r < 0)
+		unmake(c->d, &job);
+	return r;
+}
+
+/* uid and gid of a process when all four are the same; -1 otherwise. */
+static int ids_of(pid_t pid, int64_t *uid, int64_t *gid, char *comm, size_t size)
+{
+	CPX_AUTO_FREE char *s = NULL;
+	unsigned u[4], g[4];
+	char path[32], *p, *q;
+
+	snprintf(path, sizeof(path), "/proc/%d/status", pid);
+	if (cpx_read_file(AT_FDCWD, path, 65536, &s, NULL) < 0)
+		return -1;
+	p = strstr(s, "\nUid:");
+	q = strstr(s, "\nGid:");
+	if (!p || !q || sscanf(p + 5, "%u %u %u %u", &u[0], &u[1], &u[2], &u[3]) != 4 ||
+	    sscanf(q + 5, "%u %u %u %u", &g[0], &g[1], &g[2], &g[3]) != 4)
+		return -1;
+	*uid = u[0] == u[1] && u[1] == u[2] && u[2] == u[3] ? (int64_t)u[0] : -1;
+	*gid = g[0] == g[1] && g[1] == g[2] && g[2] == g[3] ? (int64_t)g[0] : -1;
+	if (comm && sscanf(s, "Name: %63[^\n]", path) >= 0) {
+		const char *name = !strncmp(s, "Name:\t", 6) ? s + 6 : s;
+		size_t n = strcspn(name, "\n");
+
+		snprintf(comm, size, "%.*s", (int)(n < size ? n : size - 1), name);
+	}
+	return 0;
+}
+
+/* Whose is the tree? The user of all its processes, or root where they differ. */
+static int owner_of_tree(pid_t root, int64_t *uid, int64_t *gid, struct cpx_err *err)
+{
+	pid_t pids[TREE_MAX];
+	size_t n = 1;
+
+	pids[0] = root;
+	if (ids_of(root, uid, gid, NULL, 0))
+		return cpx_err_set(err, CPX_E_NOENT, "there is no process %d", root);
+	for (size_t i = 0; i < n; i++) {
+		CPX_AUTO_FREE char *s = NULL;
+		int64_t u, g;
+		char path[64];
+
+		if (ids_of(pids[i], &u, &g, NULL, 0) == 0 && (u != *uid || g != *gid))
+			*uid = *gid = -1;
+		snprintf(path, sizeof(path), "/proc/%d/task/%d/children", pids[i], pids[i]);
+		if (cpx_read_file(AT_FDCWD, path, 1 << 20, &s, NULL) < 0)
+			continue;
+		for (char *p = s, *end; n < TREE_MAX; p = end) {
+			pid_t pid = (pid_t)strtol(p, &end, 10);
+
+			if (end == p)
+				break;
+			pids[n++] = pid;
+		}
+	}
+	return 0;
+}
+
+static int mark_owner(struct cpxd_conn *c, pid_t pid, struct cpx_reg_job *job, struct cpx_err *err)
+{
+	int64_t uid, gid;
+	int r = owner_of_tree(pid, &uid, &gid, err);
+
+	if (r < 0)
+		return r;
+	if (c->uid != 0 && (uid != (int64_t)c->uid || gid < 0))
+		return cpx_err_set(err, CPX_E_PERM,
+				   "pid %d and its children are not all yours; only root can mark them",
+				   pid);
+	job->uid = uid < 0 ? 0 : (uint32_t)uid;
+	job->gid = uid < 0 || gid < 0 ? 0 : (uint32_t)gid;
+	return 0;
+}
+
+static void command_of(pid_t pid, char *out, size_t size)
+{
+	CPX_AUTO_FREE char *s = NULL;
+	char path[32];
+	ssize_t n;
+
+	snprintf(path, sizeof(path), "/proc/%d/cmdline", pid);
+	n = cpx_read_file(AT_FDCWD, path, 1 << 20, &s, NULL);
+	for (ssize_t i = 0; i + 1 < n; i++)
+		if (!s[i])
+			s[i] = ' ';
+	snprintf(out, size, "%s", n > 0 ? s : "");
+}
+
+static int already_marked(struct cpxd *d, pid_t pid, struct cpx_err *err)
+{
+	char **names = NULL;
+	int n = cpx_registry_list(d->reg, &names, NULL), r = 0;
+
+	for (int i = 0; i < n && r == 0; i++) {
+		struct cpx_reg_job job;
+
+		if (cpx_registry_get(d->reg, names[i], &job, NULL) == 0 &&
+		    job.state == CPX_JOB_RUNNING && job.root.pid == pid &&
+		    cpx_live_check(&job.root))
+			r = cpx_err_set(err, CPX_E_EXIST, "pid %d is job '%s' already", pid,
+					job.name);
+	}
+	cpx_registry_names_free(names);
+	return r;
+}
+
+static int op_mark(struct cpxd_conn *c, const json_t *m, struct cpx_err *err)
+{
+	struct cpx_reg_job job = { .marked = true, .state = CPX_JOB_RUNNING };
+	struct cpxd_launch l = { .mode = "mark", .stdin_fd = -1 };
+	int64_t pid = cpx_proto_int(m, "pid", 0), uid, gid;
+	char comm[64] = "job";
+	int r;
+
+	if (pid < 2 || pid > INT32_MAX)
+		return cpx_err_set(err, CPX_E_INVAL, "that is no PID");
+	r = cpx_live_of((pid_t)pid, &job.root, err);
+	if (r >= 0)
+		r = mark_owner(c, (pid_t)pid, &job, err);
+	if (r >= 0)
+		r = take_options(m, &job, err);
+	if (r >= 0)
+		r = already_marked(c->d, (pid_t)pid, err);
+	if (r < 0)
+		return r;
+	ids_of((pid_t)pid, &uid, &gid, comm, sizeof(comm));
+	command_of((pid_t)pid, job.command, sizeof(job.command));
+	r = reserve(c->d, m, comm, &job, err);
+	if (r < 0)
+		return r;
+	r = cpxd_make_dirs(c->d, job.name, job.uid, job.gid, err);
+	if (r >= 0) {
+		l.job = job.name;
+		c->remove_job = true;
+		r = launch(c, &l, err);
+	}
+	if (r < 0)
+		unmake(c->d, &job);
+	return r;
+}
+
+/* --- what a job's keeper does ------------------------------------------------------------------ */
+
+static int op_checkpoint(struct cpxd_conn *c, const json_t *m, struct cpx_err *err)
+{
+	const char *after = cpx_proto_str(m, "after");
+	struct cpx_reg_job job;
+	struct cpxd_conn *k = keeper_for(c, m, &job, err);
+
+	if (!k)
+		return err->code;
+	ask_keeper(c, k,
+		   json_pack("{s:s, s:s, s:I}", "op", "checkpoint", "after", after ? after : "run",
+			     "deadline_ns", (json_int_t)cpx_proto_int(m, "deadline_ns", 0)));
+	return 0;
+}
+
+static int op_signal(struct cpxd_conn *c, const json_t *m, struct cpx_err *err)
+{
+	struct cpx_reg_job job;
+	struct cpxd_conn *k = keeper_for(c, m, &job, err);
+
+	if (!k)
+		return err->code;
+	ask_keeper(c, k,
+		   json_pack("{s:s, s:I}", "op", "signal", "signal",
+			     (json_int_t)cpx_proto_int(m, "signal", 0)));
+	return 0;
+}
+
+static int op_unmark(struct cpxd_conn *c, const json_t *m, struct cpx_err *err)
+{
+	struct cpx_reg_job job;
+	struct cpxd_conn *k = keeper_for(c, m, &job, err);
+
+	if (!k)
+		return err->code;
+	c->remove_job = true; /* see keeper_answered() */
+	ask_keeper(c, k, json_pack("{s:s}", "op", "leave"));
+	return 0;
+}
+
+static int op_attach(struct cpxd_conn *c, const json_t *m, struct cpx_err *err)
+{
+	struct cpx_reg_job job;
+	struct cpxd_conn *k = keeper_for(c, m, &job, err);
+
+	if (!k)
+		return err->code;
+	/* from here on the keeper and the client talk to each other alone */
+	cpxd_answer_fd(k, json_pack("{s:s}", "op", "attach"), &c->fd, 1);
+	cpxd_close(c);
+	return 0;
+}
+
+static int may_start(struct cpxd *d, const struct cpx_reg_job *job, bool recover,
+		     struct cpx_err *err)
+{
+	if (cpxd_keeper_of(d, job->name) ||
+	    (job->state == CPX_JOB_RUNNING && cpx_live_check(&job->keeper)))
+		return cpx_err_set(err, CPX_E_BUSY,
+				   "job '%s' runs; 'checkpoint --kill' or 'signal %s KILL' ends it "
+				   "first",
+				   job->name, job->name);
+	if (recover)
+		return 0;
+	if (!cpxd_lost(job) && job->state == CPX_JOB_RUNNING)
+		return cpx_err_set(err, CPX_E_BUSY, "job '%s' is about to be taken over; try again",
+				   job->name);
+	if (!job->ngens)
+		return cpx_err_set(err, CPX_E_NOENT,
+				   "job '%s' has no checkpoint to be restarted from", job->name);
+	return 0;
+}
+
+static int op_restart(struct cpxd_conn *c, const json_t *m, struct cpx_err *err)
+{
+	bool recover = cpx_proto_bool(m, "recover");
+	struct cpxd_launch l = { .mode = recover ? "recover" : "restart", .stdin_fd = -1,
+				 .force = cpx_proto_bool(m, "force") };
+	int64_t gen = cpx_proto_int(m, "generation", 0);
+	struct cpx_reg_job job;
+	int r = find_job(c, m, &job, err);
+
+	if (r >= 0)
+		r = may_start(c->d, &job, recover, err);
+	if (r < 0)
+		return r;
+	if (gen > 0) {
+		uint32_t i = 0;
+
+		while (i < job.ngens && job.gens[i].id.seq != (uint64_t)gen)
+			i++;
+		if (i == job.ngens)
+			return cpx_err_set(err, CPX_E_NOENT,
+					   "job '%s' has no generation %lld; 'images %s' lists them",
+					   job.name, (long long)gen, job.name);
+		l.seq = job.gens[i].id.seq;
+		l.epoch = job.gens[i].id.epoch;
+	}
+	l.job = job.name;
+	return launch(c, &l, err);
+}
+
+/* --- looking -------------------------------------------------------------------------------- */
+
+/* Is this what `recover` brings back: lost, or killed from outside? */
+static bool recoverable(const struct cpx_reg_job *job)
+{
+	return cpxd_lost(job) || job->state == CPX_JOB_QUEUED ||
+	       (job->state == CPX_JOB_FAILED &&
+		(!job->has_status || WIFSIGNALED(job->status)));
+}
+
+static int op_list(struct cpxd_conn *c, const json_t *m, struct cpx_err *err)
+{
+	json_t *list = json_array(), *answer;
+	char **names = NULL;
+	int n = cpx_registry_list(c->d->reg, &names, err);
+
+	(void)m;
+	for (int i = 0; i < n; i++) {
+		struct cpx_reg_job job;
+		json_t *v;
+
+		if (cpx_registry_get(c->d->reg, names[i], &job, NULL) < 0 ||
+		    (c->uid != 0 && c->uid != job.uid))
+			continue;
+		v = cpxd_view(&job);
+		json_object_set_new(v, "recoverable",
+				    json_boolean(recoverable(&job) &&
+						 !cpxd_keeper_of(c->d, job.name)));
+		json_array_append_new(list, v);
+	}
+	cpx_registry_names_free(names);
+	if (n < 0) {
+		json_decref(list);
+		return n;
+	}
+	answer = cpx_proto_ok();
+	json_object_set_new(answer, "jobs", list);
+	cpxd_answer(c, answer);
+	return 0;
+}
+
+static int op_show(struct cpxd_conn *c, const json_t *m, struct cpx_err *err)
+{
+	struct cpx_reg_job job;
+	json_t *answer;
+	int r = find_job(c, m, &job, err);
+
+	if (r < 0)
+		return r;
+	answer = cpx_proto_ok();
+	json_object_set_new(answer, "job", cpxd_view(&job));
+	json_object_set_new(answer, "images", cpxd_view_gens(&job));
+	cpxd_answer(c, answer);
+	return 0;
+}
+
+/* Tell a client that waits how the job ended; or go on waiting. */
+static void tell_waiter(struct cpxd_conn *c)
+{
+	struct cpx_reg_job job;
+	struct cpx_err err = { 0 };
+	json_t *answer;
+
+	if (cpx_registry_get(c->d->reg, c->job, &job, &err) < 0) {
+		cpxd_fail(c, &err);
+		return;
+	}
+	if (job.state == CPX_JOB_QUEUED || (job.state == CPX_JOB_RUNNING && !cpxd_lost(&job))) {
+		c->waits = true;
+		return;
+	}
+	if (!job.has_status) {
+		if (job.state == CPX_JOB_DONE)
+			cpx_err_set(&err, CPX_E_UNSUPPORTED,
+				    "job '%s' has ended, but not as our child: its status is not known",
+				    job.name);
+		else if (job.state == CPX_JOB_STOPPED)
+			cpx_err_set(&err, CPX_E_GONE,
+				    "job '%s' was stopped by a checkpoint; 'restart' lets it go on",
+				    job.name);
+		else if (job.state == CPX_JOB_FAILED)
+			cpx_err_set(&err, CPX_E_GONE, "job '%s' failed: %s", job.name, job.reason);
+		else
+			not_running(&job, &err);
+		cpxd_fail(c, &err);
+		return;
+	}
+	answer = cpx_proto_ok();
+	json_object_set_new(answer, "job", cpxd_view(&job));
+	cpxd_answer(c, answer);
+}
+
+static int op_wait(struct cpxd_conn *c, const json_t *m, struct cpx_err *err)
+{
+	struct cpx_reg_job job;
+	int r = find_job(c, m, &job, err);
+
+	if (r < 0)
+		return r;
+	strcpy(c->job, job.name);
+	tell_waiter(c);
+	/* what tell_waiter() set again is for later */
+	return 0;
+}
+
+static int op_logs(struct cpxd_conn *c, const json_t *m, struct cpx_err *err)
+{
+	struct cpx_reg_job job;
+	json_t *answer;
+	int fds[2], r = find_job(c, m, &job, err);
+
+	if (r < 0)
+		return r;
+	fds[0] = cpxd_open_out(c->d, &job, cpx_proto_bool(m, "stderr") ? "stderr" : "stdout", err);
+	if (fds[0] == CPX_E_NOENT)
+		return cpx_err_set(err, CPX_E_NOENT,
+				   job.marked ? "job '%s' was marked: its output goes where it went "
+						"before" :
+						"job '%s' has no output",
+				   job.name);
+	if (fds[0] < 0)
+		return fds[0];
+	answer = cpx_proto_ok();
+	json_object_set_new(answer, "job", cpxd_view(&job));
+	cpxd_answer_fd(c, answer, fds, 1);
+	close(fds[0]);
+	return 0;
+}
+
+static int remove_job(struct cpxd *d, const char *name, struct cpx_err *err)
+{
+	struct cpx_reg_job job;
+	int r = cpx_registry_get(d->reg, name, &job, err);
+
+	if (r < 0)
+		return r;
+	/* the record last: until then 'rm' can be repeated */
+	cpxd_remove_files(d, &job);
+	return cpx_registry_remove(d->reg, name, job.version, err);
+}
+
+static int op_rm(struct cpxd_conn *c, const json_t *m, struct cpx_err *err)
+{
+	struct cpx_reg_job job;
+	struct cpxd_conn *k;
+	int r = find_job(c, m, &job, err);
+
+	if (r < 0)
+		return r;
+	k = cpxd_keeper_of(c->d, job.name);
+	if (!k && (job.state != CPX_JOB_RUNNING || cpxd_lost(&job))) {
+		r = remove_job(c->d, job.name, err);
+		if (r >= 0)
+			cpxd_answer(c, cpx_proto_ok());
+		return r;
+	}
+	if (!k)
+		return not_running(&job, err);
+	if (!cpx_proto_bool(m, "force"))
+		return cpx_err_set(err, CPX_E_BUSY,
+				   "job '%s' runs; 'rm --force' kills it first, 'unmark' lets a marked "
+				   "one run on",
+				   job.name);
+	c->remove_job = true;
+	ask_keeper(c, k, json_pack("{s:s}", "op", "kill"));
+	return 0;
+}
+
+/* clang-format off */
+static const struct {
+	const char *op;
+	int (*fn)(struct cpxd_conn *c, const json_t *m, struct cpx_err *err);
+} ops[] = {
+	{ "run", op_run },
+	{ "mark", op_mark },
+	{ "unmark", op_unmark },
+	{ "checkpoint", op_checkpoint },
+	{ "restart", op_restart },
+	{ "signal", op_signal },
+	{ "attach", op_attach },
+	{ "list", op_list },
+	{ "show", op_show },
+	{ "wait", op_wait },
+	{ "logs", op_logs },
+	{ "rm", op_rm },
+};
+/* clang-format on */
+
+void cpxd_request(struct cpxd_conn *c, const json_t *m)
+{
+	const char *op = cpx_proto_str(m, "op");
+	struct cpx_err err = { 0 };
+	int r = cpx_err_set(&err, CPX_E_UNSUPPORTED, "chpoxd does not know this request");
+
+	if (c->pending || c->waits)
+		r = cpx_err_set(&err, CPX_E_BUSY, "one request at a time");
+	else
+		for (size_t i = 0; op && i < sizeof(ops) / sizeof(ops[0]); i++)
+			if (!strcmp(op, ops[i].op))
+				r = ops[i].fn(c, m, &err);
+	if (r < 0) {
+		c->remove_job = false;
+		cpxd_fail(c, &err);
+	}
+}
+
+/* --- answers of keepers ------------------------------------------------------------------------ */
+
+static struct cpxd_conn *client_of(struct cpxd *d, int64_t id)
+{
+	for (struct cpxd_conn *c = d->conns; c; c = c->next)
+		if (!c->keeper && id > 0 && c->pending == id)
+			return c;
+	return NULL;
+}
+
+void cpxd_keeper_says(struct cpxd_conn *k, json_t *m)
+{
+	struct cpxd_conn *c = client_of(k->d, cpx_proto_int(m, "id", 0));
+	const char *op = cpx_proto_str(m, "op");
+	struct cpx_err err = { 0 };
+	bool remove;
+
+	if (op && !strcmp(op, "ended")) {
+		cpxd_each_waiter(k->d, k->job, tell_waiter);
+		return;
+	}
+	if (json_object_get(m, "progress")) {
+		if (c)
+			cpxd_answer(c, json_incref(m));
+		return;
+	}
+	k->starting = false;
+	if (!c)
+		return;
+	/*
+	 * run, mark: a job that could not be started is no job. unmark, rm --force: the keeper is about
+	 * to leave; the client is answered when it has, by cpxd_keeper_gone().
+	 */
+	remove = c->remove_job;
+	if (remove && !json_object_get(m, "job") && cpx_proto_bool(m, "ok"))
+		return;
+	c->pending = 0;
+	c->remove_job = false;
+	if (remove && json_object_get(m, "job") && !cpx_proto_bool(m, "ok"))
+		remove_job(k->d, k->job, &err);
+	json_object_del(m, "id");
+	cpxd_answer(c, json_incref(m));
+}
+
+void cpxd_keeper_gone(struct cpxd_conn *k)
+{
+	struct cpxd *d = k->d;
+	struct cpx_err err = { 0 };
+
+	for (bool again = true; again;) {
+		again = false;
+		for (struct cpxd_conn *c = d->conns; c && !again; c = c->next) {
+			if (c->keeper || !c->pending || strcmp(c->job, k->job))
+				continue;
+			c->pending = 0;
+			again = true;
+			if (c->remove_job && !k->starting) {
+				c->remove_job = false;
+				if (remove_job(d, k->job, &err) < 0)
+					cpxd_fail(c, &err);
+				else
+					cpxd_answer(c, cpx_proto_ok());
+				continue;
+			}
+			c->remove_job = false;
+			cpx_err_set(&err, CPX_E_GONE, "the keeper of job '%s' has died", k->job);
+			cpxd_fail(c, &err);
+		}
+	}
+	cpxd_each_waiter(d, k->job, tell_waiter);
+	uv_timer_again(&d->adopt);
+}

@@ -1,0 +1,102 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * server.h - chpoxd inside: one libuv loop, connections of clients and keepers on one socket.
+ *
+ * A client has one request at a time under way. What a keeper has to answer is passed on with a
+ * number; the answer finds its client by it. Nothing that a client or keeper does ends the
+ * daemon; what the daemon knows is in the registry, so it may be killed at any moment.
+ *
+ * Files: main_chpoxd.c start, server.c connections, jobs.c requests, jobs_view.c how jobs are
+ * shown, launch.c keepers.
+ */
+#ifndef CPX_SCHEDULER_SERVER_H
+#define CPX_SCHEDULER_SERVER_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+#include <uv.h>
+
+#include "proto.h"
+#include "registry.h"
+
+struct cpxd;
+
+struct cpxd_conn {
+	struct cpxd_conn *next;
+	struct cpxd *d;
+	int fd;
+	uv_poll_t poll;
+	struct cpx_proto_in in;
+	uint8_t *out; /* not sent yet */
+	size_t out_len;
+	uid_t uid;
+	gid_t gid;
+	pid_t pid;
+	char job[CPX_JOB_NAME_MAX]; /* keeper: its job; client: the one it waits for */
+	bool keeper;
+	bool starting;	  /* keeper: it has not said yet how its start went */
+	int64_t pending;  /* client: number of its request at a keeper, 0: none */
+	bool waits;	  /* client: for the job's end */
+	bool remove_job;  /* client: if its request fails the new job is removed */
+	bool closing;
+};
+
+struct cpxd {
+	uv_loop_t loop;
+	uv_poll_t listen;
+	uv_signal_t sigchld, sigterm, sigint;
+	uv_timer_t adopt;
+	int listen_fd;
+	const char *dir;
+	char keeper_path[4096];
+	struct cpx_registry *reg;
+	struct cpxd_conn *conns;
+	int64_t last_id;
+};
+
+/* server.c */
+int cpxd_listen(struct cpxd *d, struct cpx_err *err);
+/* Serve @fd; owned. NULL: out of memory (@fd is closed then). */
+struct cpxd_conn *cpxd_conn_add(struct cpxd *d, int fd);
+void cpxd_answer(struct cpxd_conn *c, json_t *msg); /* @msg is freed */
+void cpxd_answer_fd(struct cpxd_conn *c, json_t *msg, const int *fds, size_t n);
+void cpxd_fail(struct cpxd_conn *c, const struct cpx_err *err);
+void cpxd_close(struct cpxd_conn *c);
+struct cpxd_conn *cpxd_keeper_of(struct cpxd *d, const char *job);
+void cpxd_each_waiter(struct cpxd *d, const char *job, void (*fn)(struct cpxd_conn *c));
+
+/* jobs.c: a client's request; a keeper's word; a keeper's connection has ended. */
+void cpxd_request(struct cpxd_conn *c, const json_t *m);
+void cpxd_keeper_says(struct cpxd_conn *c, json_t *m);
+void cpxd_keeper_gone(struct cpxd_conn *c);
+
+/* launch.c */
+struct cpxd_launch {
+	const char *mode; /* run, mark, restart, recover, adopt */
+	const char *job;
+	int64_t request; /* to be answered, 0: none */
+	uint64_t epoch, seq;
+	bool force;
+	int stdin_fd; /* -1: none */
+};
+int cpxd_launch(struct cpxd *d, const struct cpxd_launch *l, struct cpx_err *err);
+/* Adopt the jobs whose keeper has died and whose processes live. */
+void cpxd_adopt_all(struct cpxd *d);
+
+/* jobs_files.c: what a job has on disk besides images. */
+int cpxd_make_dirs(struct cpxd *d, const char *job, uid_t uid, gid_t gid, struct cpx_err *err);
+int cpxd_write_spec(struct cpxd *d, const struct cpxd_conn *c, const char *job, const json_t *m,
+		    struct cpx_err *err);
+void cpxd_remove_files(struct cpxd *d, const struct cpx_reg_job *job);
+/* Open a file in the job's out/ for reading, as its owner. Return: descriptor or CPX_E_*. */
+int cpxd_open_out(struct cpxd *d, const struct cpx_reg_job *job, const char *name,
+		  struct cpx_err *err);
+
+/* jobs_view.c */
+json_t *cpxd_view(const struct cpx_reg_job *job);
+json_t *cpxd_view_gens(const struct cpx_reg_job *job);
+/* RUNNING, and neither its keeper nor its processes are there. */
+bool cpxd_lost(const struct cpx_reg_job *job);
+
+#endif
