@@ -33,6 +33,8 @@ static const struct cpx_rst_family *const families[] = {
 };
 #define NFAMILIES (sizeof(families) / sizeof(families[0]))
 
+#define ZOMBIE_NAPS 300 /* of 10 ms */
+
 struct run {
 	struct cpx_rst r;
 	struct cpx_restore_result *res;
@@ -63,8 +65,22 @@ void cpx_restore_child(int conductor_pidfd)
 		pause();
 }
 
+/* A zombie that holds the PID we want goes as soon as its parent looks: wait for that a little. */
+static bool is_zombie(pid_t pid)
+{
+	CPX_AUTO_FREE char *text = NULL;
+	char path[64], *p;
+
+	snprintf(path, sizeof(path), "/proc/%d/stat", pid);
+	if (cpx_read_file(AT_FDCWD, path, 65536, &text, NULL) < 0)
+		return true; /* gone meanwhile */
+	p = strrchr(text, ')');
+	return p && (p[2] == 'Z' || p[2] == 'X');
+}
+
 static pid_t spawn_here(pid_t want, int pidfd, struct cpx_err *err)
 {
+	struct timespec nap = { .tv_nsec = 10000000 };
 	struct clone_args ca = {
 		.exit_signal = SIGCHLD,
 		.set_tid = (uint64_t)(uintptr_t)&want,
@@ -72,6 +88,10 @@ static pid_t spawn_here(pid_t want, int pidfd, struct cpx_err *err)
 	};
 	long pid = syscall(SYS_clone3, &ca, sizeof(ca));
 
+	for (int i = 0; pid < 0 && errno == EEXIST && i < ZOMBIE_NAPS && is_zombie(want); i++) {
+		nanosleep(&nap, NULL);
+		pid = syscall(SYS_clone3, &ca, sizeof(ca));
+	}
 	if (pid == 0)
 		cpx_restore_child(pidfd);
 	if (pid < 0 && errno == EEXIST)
