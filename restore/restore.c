@@ -28,6 +28,8 @@
 #include "rst_spawn.h"
 #include "rst_tree.h"
 
+#define GHOSTS_NS 10000000000ll
+
 static const struct cpx_rst_family *const families[] = {
 	&cpx_rst_core, &cpx_rst_mem, &cpx_rst_files, &cpx_rst_ipc, &cpx_rst_sig,
 };
@@ -211,8 +213,37 @@ static int stage_prepare(struct run *u, struct cpx_err *err)
 	return 0;
 }
 
+/* Dead, but its parent (init, after a dump that kills) has not taken its status yet. */
+static bool is_ghost(uint32_t pid)
+{
+	CPX_AUTO_FREE char *text = NULL;
+	char path[64];
+	const char *p;
+
+	snprintf(path, sizeof(path), "/proc/%u/stat", pid);
+	if (cpx_read_file(AT_FDCWD, path, 4096, &text, NULL) < 0)
+		return false;
+	p = strrchr(text, ')');
+	return p && (strncmp(p, ") Z", 3) == 0 || strncmp(p, ") X", 3) == 0);
+}
+
+/* Some init processes reap every few seconds only: give them time to free the job's PIDs. */
+static void let_ghosts_go(const struct cpx_rst *r)
+{
+	int64_t end = cpx_mono_ns() + GHOSTS_NS;
+
+	cpx_state_each (r->st, thread, th)
+		while (is_ghost(th->tid) && cpx_mono_ns() < end)
+			usleep(2000);
+	cpx_state_each (r->st, task, t)
+		while (is_ghost(t->pid) && cpx_mono_ns() < end)
+			usleep(2000);
+}
+
 static int stage_tree(struct run *u, struct cpx_err *err)
 {
+	if (!u->r.opts->spawn)
+		let_ghosts_go(&u->r);
 	return cpx_rst_tree(&u->r, err);
 }
 
