@@ -25,6 +25,7 @@
 #define NSIGNALS 64
 #define PEEK_AT_ONCE 32
 #define PENDING_MAX 100000
+#define MANY_ACTIONS 12
 
 /* struct sigaction and siginfo_t as the kernel has them */
 struct kaction {
@@ -105,6 +106,9 @@ static int capture_actions(struct cpx_cap *c, struct cpx_cap_task *t,
 	uint64_t sigs = s->sig_cgt | s->sig_ign | 1ull << (SIGCHLD - 1);
 	int rc = 0;
 
+	/* flags of default actions have no effect but can be asked for: who sets many, may ask */
+	if (__builtin_popcountll(s->sig_cgt | s->sig_ign) >= MANY_ACTIONS)
+		sigs = ~(1ull << (SIGKILL - 1) | 1ull << (SIGSTOP - 1));
 	for (int sig = 1; sig <= NSIGNALS && rc == 0; sig++)
 		if (sigs >> (sig - 1) & 1)
 			rc = capture_action(c, t, sig, err);
