@@ -19,6 +19,7 @@
 #include <sys/ptrace.h>
 #include <sys/syscall.h>
 #include <sys/utsname.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "base/clock.h"
@@ -628,11 +629,39 @@ static int stage_commit(struct run *r, struct cpx_err *err)
 	return cpx_image_commit(w, r->c.st, r->c.opts->note, &r->res->image, err);
 }
 
+/*
+ * Kill from the leaves up and let each parent, stopped as it is, reap its children: else they
+ * would be left to init, and their PIDs taken until it looks.
+ */
+static void kill_and_reap(struct cpx_cap *c)
+{
+	for (size_t i = c->ntasks; i-- > 1;) {
+		struct cpx_cap_task *t = c->tasks[i], *parent = NULL;
+		int64_t ret;
+		int status;
+
+		for (size_t k = 0; k < i && !parent; k++)
+			if (c->tasks[k]->rec->pid == t->rec->ppid)
+				parent = c->tasks[k];
+		if (!t->zombie)
+			kill(t->pid, SIGKILL);
+		for (size_t k = t->nthreads; k-- > 0;)
+			while (waitpid(t->threads[k].t.tid, &status, __WALL) >= 0 &&
+			       WIFSTOPPED(status))
+				;
+		if (parent && parent->nthreads)
+			cpx_tcall(&parent->threads[0].t, &ret, NULL, SYS_wait4,
+				  (uint64_t)t->ns_pid, 0, WNOHANG | __WALL, 0);
+	}
+}
+
 static int stage_after(struct run *r, struct cpx_err *err)
 {
 	(void)err;
-	if (r->c.opts->after == CPX_AFTER_KILL)
+	if (r->c.opts->after == CPX_AFTER_KILL) {
+		kill_and_reap(&r->c);
 		cpx_park_kill(&r->park);
+	}
 	if (r->c.opts->after == CPX_AFTER_STOP) {
 		give_back(r, NULL);
 		cpx_park_release(&r->park, true);
