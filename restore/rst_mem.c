@@ -22,6 +22,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
 #include <unistd.h>
@@ -580,6 +581,17 @@ static int add_locks(struct cpx_rst_mm *mm, struct cpx_batch *b, struct cpx_err 
 	return rc;
 }
 
+/* The executable is the forking process's already; with its mappings in place it stays (EBUSY). */
+static bool has_exe(const struct cpx_rst_task *t, int fd)
+{
+	struct stat is, want;
+	char path[64];
+
+	snprintf(path, sizeof(path), "/proc/%d/exe", t->pid);
+	return stat(path, &is) == 0 && fstat(fd, &want) == 0 && is.st_dev == want.st_dev &&
+	       is.st_ino == want.st_ino;
+}
+
 /* Numbers of the mm, auxiliary vector, executable: one call, since single ones need more rights. */
 static int add_mm(struct cpx_rst *r, struct cpx_rst_mm *mm, struct cpx_rst_task *t,
 		  struct cpx_batch *b, struct cpx_err *err)
@@ -606,7 +618,11 @@ static int add_mm(struct cpx_rst *r, struct cpx_rst_mm *mm, struct cpx_rst_task 
 		return rc;
 	map.auxv = (void *)auxv;
 	map.auxv_size = rec->auxv.n;
+	map.exe_fd = ~0u;
 	rc = cpx_batch_push(b, &map, sizeof(map), &at, err);
+	if (rc == 0 && has_exe(t, fd))
+		return cpx_badd(b, err, "set the mm's numbers", 0, 0, SYS_prctl, PR_SET_MM,
+				PR_SET_MM_MAP, at, sizeof(map), 0);
 	if (rc == 0)
 		rc = cpx_badd(b, err, "fetch the executable", 0, CPX_CALL_KEEP, SYS_pidfd_getfd,
 			      (uint64_t)t->files_of->self_pidfd, (uint64_t)fd, 0);
