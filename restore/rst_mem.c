@@ -446,11 +446,6 @@ static int map_all(struct cpx_rst *r, struct cpx_rst_mm *mm, struct cpx_rst_task
 			rc = add_advice(b, mm->v[i], err);
 	if (rc == 0)
 		rc = cpx_rst_vdso_map(r, mm, t, b, err);
-	for (size_t i = 0; i < mm->n && rc == 0; i++)
-		if (was_writable(mm->v[i]))
-			rc = cpx_badd(b, err, "protect", mm->v[i]->start, 0, SYS_mprotect,
-				      mm->v[i]->start, mm->v[i]->end - mm->v[i]->start,
-				      mm->v[i]->prot);
 	return rc == 0 ? cpx_batch_run(b, err) : rc;
 }
 
@@ -534,6 +529,19 @@ static int add_guards(struct cpx_rst *r, struct cpx_rst_mm *mm, struct cpx_batch
 		}
 	}
 	return 0;
+}
+
+/* After the contents: the kernel drops what is reserved for memory that was never written. */
+static int add_protection(struct cpx_rst_mm *mm, struct cpx_batch *b, struct cpx_err *err)
+{
+	int rc = 0;
+
+	for (size_t i = 0; i < mm->n && rc == 0; i++)
+		if (was_writable(mm->v[i]))
+			rc = cpx_badd(b, err, "protect", mm->v[i]->start, 0, SYS_mprotect,
+				      mm->v[i]->start, mm->v[i]->end - mm->v[i]->start,
+				      mm->v[i]->prot);
+	return rc;
 }
 
 static int add_pkeys(struct cpx_rst_mm *mm, struct cpx_batch *b, struct cpx_err *err)
@@ -651,6 +659,8 @@ int cpx_rst_mem_fill(struct cpx_rst *r, struct cpx_rst_task *t, struct cpx_err *
 		rc = fill(r, mm, t, err);
 	if (rc == 0)
 		rc = add_guards(r, mm, &b, err);
+	if (rc == 0)
+		rc = add_protection(mm, &b, err);
 	if (rc == 0)
 		rc = add_pkeys(mm, &b, err);
 	if (rc == 0)
