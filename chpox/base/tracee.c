@@ -34,27 +34,32 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+/* clang-format off */
 /* The entry points; see tracee.h for what each is for. */
 static const uint8_t home_code[] = {
-	/* 0: CALL */ 0x0f, 0x05, /* syscall */
-	0xeb, 0x10,		  /* jmp S (20) */
-	/* 4: CHILD, for a process that is ours alone: never comes back */
-	0x0f, 0x05,		      /* syscall */
-	/* 6: X */ 0x31, 0xff,	      /* xor edi, edi */
-	0x6a, 0x3c, 0x58,	      /* push 60 (exit); pop rax */
-	0x0f, 0x05,		      /* syscall */
-	0xf4,			      /* hlt */
-	/* 14: FORK */ 0x0f, 0x05,    /* syscall */
-	0x85, 0xc0,		      /* test eax, eax */
-	0x74, 0xf2,		      /* jz X (6) */
-	/* 20: S */ 0x6a, 0x0f, 0x58, /* push 15 (rt_sigreturn); pop rax */
-	0x0f, 0x05,		      /* syscall */
-	0xf4,			      /* hlt */
+	/*  0: CALL  */	0x0f, 0x05,			/* syscall */
+	/*  2 */	0xeb, 0x23,			/* jmp S */
+	/*  4: CHILD */	0x0f, 0x05,			/* syscall; in a process of ours: no return */
+	/*  6: X */	0x31, 0xff,			/* xor edi, edi */
+	/*  8 */	0x6a, 0x3c, 0x58,		/* push 60 (exit); pop rax */
+	/* 11 */	0x0f, 0x05, 0xf4,		/* syscall; hlt */
+	/* 14: FORK  */	0x0f, 0x05,			/* syscall */
+	/* 16 */	0x85, 0xc0,			/* test eax, eax */
+	/* 18 */	0x74, 0xf2,			/* jz X: the child that nobody holds ends */
+	/* 20 */	0x78, 0x11,			/* js S: there is no child */
+	/* 22 */	0x89, 0xc7,			/* mov edi, eax: else its parent reaps it */
+	/* 24 */	0x31, 0xf6,			/* xor esi, esi */
+	/* 26 */	0xba, 0x00, 0x00, 0x00, 0x40,	/* mov edx, __WALL */
+	/* 31 */	0x45, 0x31, 0xd2,		/* xor r10d, r10d */
+	/* 34 */	0x6a, 0x3d, 0x58, 0x0f, 0x05,	/* push 61 (wait4); pop rax; syscall */
+	/* 39: S */	0x6a, 0x0f, 0x58, 0x0f, 0x05,	/* push 15 (rt_sigreturn); pop rax; syscall */
+	/* 44 */	0xf4,				/* hlt */
 };
+/* clang-format on */
 #define ENTRY_CALL 0u
 #define ENTRY_CHILD 4u
 #define ENTRY_FORK 14u
-#define CODE_ROOM 32u /* bytes of code, rounded up */
+#define CODE_ROOM 48u /* bytes of code, rounded up */
 
 /* The kernel's rt_sigframe as rt_sigreturn reads it, from the ucontext on. Offsets in bytes. */
 #define UC_FLAGS 0
@@ -516,7 +521,7 @@ int cpx_tracee_fork(struct cpx_tracee *t, uint64_t flags, int exit_signal, pid_t
 	at = cpx_tracee_push(t, &ca, sizeof(ca));
 	if (!at || (set_tid && !ca.set_tid))
 		return cpx_err_set(err, CPX_E_SYS, "cannot write to process %d", t->pid);
-	rc = run(t, ENTRY_FORK, SYS_clone3, (const uint64_t[6]){ at, sizeof(ca) }, &ret, &child,
+	rc = run(t, t->ours ? ENTRY_CHILD : ENTRY_FORK, SYS_clone3, (const uint64_t[6]){ at, sizeof(ca) }, &ret, &child,
 		 err);
 	cpx_tracee_reset(t);
 	if (rc < 0)
