@@ -707,13 +707,14 @@ static int find_data(pid_t pid, int mem_fd, uint64_t lo, uint64_t hi, size_t nee
 	return sp > lo + need + 4096 && sp <= hi ? 0 : -1;
 }
 
-int cpx_home_live(pid_t pid, int mem_fd, struct cpx_home *home, struct cpx_err *err)
+/* Where the vDSO has room for code, and the main stack. 0 where there is none. */
+static int scan_maps(pid_t pid, int mem_fd, uint64_t *code, uint64_t *stack_lo,
+		     uint64_t *stack_hi, struct cpx_err *err)
 {
 	CPX_AUTO_FREE char *text = NULL;
-	uint64_t code = 0, data = 0, stack_lo = 0, stack_hi = 0;
-	size_t need = CPX_HOME_DATA + FRAME_MAX + 64;
 	char path[64], *save = NULL;
 
+	*code = *stack_lo = *stack_hi = 0;
 	snprintf(path, sizeof(path), "/proc/%d/maps", pid);
 	if (cpx_read_file(AT_FDCWD, path, MAPS_MAX, &text, err) < 0)
 		return cpx_err_wrap(err, "process %d", pid);
@@ -723,16 +724,46 @@ int cpx_home_live(pid_t pid, int mem_fd, struct cpx_home *home, struct cpx_err *
 		if (sscanf(l, "%" SCNx64 "-%" SCNx64, &a, &b) != 2 || b <= a)
 			continue;
 		if (strstr(l, " [vdso]"))
-			find_code(mem_fd, a, b, &code);
+			find_code(mem_fd, a, b, code);
 		if (strstr(l, " rw-p ") && strstr(l, " [stack]")) {
-			stack_lo = a;
-			stack_hi = b;
+			*stack_lo = a;
+			*stack_hi = b;
 		}
 	}
+	return 0;
+}
+
+/*
+ * The stack is used down to its last page: let the kernel grow it, as it does for the process
+ * itself. Reading below it through /proc/PID/mem is enough. What may stand there instead is
+ * another mapping, so look again afterwards.
+ */
+static int grow_stack(pid_t pid, int mem_fd, size_t need, uint64_t *lo, uint64_t *hi)
+{
+	uint64_t below = (*lo - need) & ~4095ull, code;
+	uint8_t byte;
+
+	if (below >= *lo || cpx_pread_full(mem_fd, &byte, 1, below) != 1)
+		return -1;
+	return scan_maps(pid, mem_fd, &code, lo, hi, NULL) == 0 && *lo && *lo <= below ? 0 : -1;
+}
+
+int cpx_home_live(pid_t pid, int mem_fd, struct cpx_home *home, struct cpx_err *err)
+{
+	uint64_t code = 0, data = 0, stack_lo = 0, stack_hi = 0;
+	size_t need = CPX_HOME_DATA + FRAME_MAX + 64;
+	int rc = scan_maps(pid, mem_fd, &code, &stack_lo, &stack_hi, err);
+
+	if (rc < 0)
+		return rc;
 	if (!code)
 		return cpx_err_set(err, CPX_E_UNSUPPORTED,
 				   "process %d has no vDSO to run calls from", pid);
-	if (!stack_lo || find_data(pid, mem_fd, stack_lo, stack_hi, need, &data) < 0)
+	if (stack_lo && find_data(pid, mem_fd, stack_lo, stack_hi, need, &data) < 0 &&
+	    (grow_stack(pid, mem_fd, need, &stack_lo, &stack_hi) < 0 ||
+	     find_data(pid, mem_fd, stack_lo, stack_hi, need, &data) < 0))
+		stack_lo = 0;
+	if (!stack_lo)
 		return cpx_err_set(err, CPX_E_UNSUPPORTED,
 				   "process %d has no unused bytes on its main stack", pid);
 	memset(home, 0, sizeof(*home));
