@@ -25,7 +25,7 @@
 #include "../chpox/base/fd.h"
 
 #define THREADS_AT (1u << 20)  /* bytes queued; less is quicker without */
-#define SLICE (16u * CPX_WINDOW) /* what a worker takes at once */
+#define SLICE (4u * CPX_WINDOW) /* what a worker takes at once */
 #define QUEUE_MAX 65536u
 #define BUF_SIZE (CPX_WINDOW + CPX_BLOCK_RAW)
 
@@ -345,8 +345,10 @@ static void *worker_main(void *arg)
 	if (rc == 0 && !has_failed(w) && k->packer.open) {
 		rc = flush_pages(k, k->pending, true, &err);
 		/* the first worker's pack takes the map yet */
-		if (rc == 0 && k != w->workers)
+		if (rc == 0 && k != w->workers) {
 			rc = finish_pack(k, &err);
+			cpx_packer_free(&k->packer);
+		}
 		if (rc < 0)
 			fail(w, &err);
 	}

@@ -8,7 +8,7 @@
  * than journalling file systems: each unsynced write, size change and directory entry
  * is lost or kept by itself.
  * Bound: with up to 7 unsynced calls all combinations; with more none, all, each one
- * lost, each one kept, and 48 random ones.
+ * lost, each one kept, and 20 random ones.
  */
 #include "store_fixture.h"
 
@@ -17,7 +17,7 @@
 
 #define OPS_MAX 4096
 #define ALL_UP_TO 7
-#define RANDOM_SUBSETS 48
+#define RANDOM_SUBSETS 20
 
 struct op {
 	enum cpx_io_kind kind;
@@ -463,11 +463,11 @@ static void next_generation(void **state)
 				.judge = judge_old_and_new });
 }
 
-/* Large enough for threads, several packs, and asynchronous writes where the disk lets them. */
+/* Large enough for threads, and for asynchronous writes where the disk lets them. */
 static void large_generation(void **state)
 {
 	(void)state;
-	run(&(struct scenario){ .name = "large", .pages = 700, .workers = 2,
+	run(&(struct scenario){ .name = "large", .pages = 1800, .workers = 1,
 				.prepare = prepare_old, .act = commit_full,
 				.judge = judge_old_and_new });
 }
