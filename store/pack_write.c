@@ -98,8 +98,8 @@ static int write_chunk(struct cpx_packer *p, size_t len, struct cpx_err *err)
 		else
 			p->allocated += ALLOCATE_STEP;
 	}
-	rc = cpx_io_queue_write(&p->queue, p->cur, &p->file, p->chunks[p->cur], len, p->chunk_off,
-				err);
+	rc = cpx_io_queue_write(&p->queue, p->cur, &p->file, p->chunks[p->cur], len,
+				p->chunk_off, err);
 	if (rc < 0)
 		return rc;
 	rc = cpx_io_queue_slot(&p->queue, err);
