@@ -328,6 +328,8 @@ int cpx_cap_ipc_fd(struct cpx_cap *c, struct cpx_cap_task *t, int fd_in_task, in
 		return cpx_cap_tty(&f, err);
 	if (S_ISSOCK(st->st_mode))
 		return cpx_cap_socket(&f, err);
+	if (S_ISREG(st->st_mode) && cpx_is_mqueue(fd_here))
+		return cpx_cap_mqueue(&f, err);
 	if (S_ISREG(st->st_mode) && !strncmp(link_text, "/memfd:", 7))
 		return cap_memory_file(&f, err);
 	if (S_ISREG(st->st_mode) && ends_with(link_text, " (deleted)") && !st->st_nlink &&

@@ -83,6 +83,7 @@ static int (*const openers[])(struct cpx_rst *, const struct cpx_rec_ofd *, stru
 	[CPX_OFD_TTY]      = cpx_rst_tty,
 	[CPX_OFD_INET]     = cpx_rst_inet,
 	[CPX_OFD_NETLINK]  = cpx_rst_netlink,
+	[CPX_OFD_MQUEUE]   = cpx_rst_mqueue,
 };
 /* clang-format on */
 

@@ -57,6 +57,7 @@ int cpx_rst_inotify(struct cpx_rst *r, const struct cpx_rec_ofd *ofd, struct cpx
 int cpx_rst_epoll(struct cpx_rst *r, const struct cpx_rec_ofd *ofd, struct cpx_err *err);
 int cpx_rst_pipe(struct cpx_rst *r, const struct cpx_rec_ofd *ofd, struct cpx_err *err);
 int cpx_rst_tty(struct cpx_rst *r, const struct cpx_rec_ofd *ofd, struct cpx_err *err);
+int cpx_rst_mqueue(struct cpx_rst *r, const struct cpx_rec_ofd *ofd, struct cpx_err *err);
 
 /* Once, when all processes have their descriptors. */
 int cpx_rst_timerfds(struct cpx_rst *r, struct cpx_err *err);
