@@ -16,6 +16,8 @@
 #include <elf.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <sched.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -24,6 +26,7 @@
 #include <sys/syscall.h>
 #include <sys/time.h>
 #include <sys/uio.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/clock.h"
@@ -37,20 +40,25 @@
 
 #define PROC_TEXT_MAX (16u << 20)
 #define CODE_BYTES 16
+#define CPUS_MAX 1024
 
 /* What a thread did before the stop. */
 struct seen {
 	pid_t tid;
 	long nr;	    /* -1: no call, or not known */
 	int64_t blocked_ns; /* -1: not known */
+	int32_t cpu;	    /* where it ran last, -1: not known */
+	bool timed;	    /* it may have a timer in the kernel's list */
 	char wchan[40];
 };
 
 struct ctx {
 	struct seen *seen; /* ascending by tid */
 	size_t nseen;
-	struct cpx_timed_sleep *before;
-	size_t nbefore;
+	struct cpx_timed_sleep *before, *after;
+	size_t nbefore, nafter;
+	int64_t after_ns; /* when after was read */
+	bool compared;	  /* after is there */
 	struct cpx_patches patches;
 };
 
@@ -94,25 +102,96 @@ static int64_t exec_start(pid_t pid, pid_t tid)
 	return v;
 }
 
-/* @offset: what to add to exec_start to get CLOCK_MONOTONIC. */
-static void look(struct seen *s, pid_t pid, pid_t tid, int64_t offset)
+/*
+ * exec_start is on the clock of the CPU where the thread ran last, and those clocks differ by
+ * what each CPU lost to interrupts and its host. So our own is read on that CPU, once for each.
+ */
+struct clocks {
+	struct {
+		bool known;
+		int64_t offset; /* to be added to get CLOCK_MONOTONIC */
+	} cpu[CPUS_MAX];
+	cpu_set_t own; /* our own affinity, to be set again */
+	bool moved;
+};
+
+static int64_t clock_offset(struct clocks *k, int cpu)
+{
+	struct timespec nap = { .tv_nsec = 1000 };
+	cpu_set_t one;
+	int64_t start;
+
+	if (cpu < 0 || cpu >= CPUS_MAX)
+		return 0;
+	if (k->cpu[cpu].known)
+		return k->cpu[cpu].offset;
+	CPU_ZERO(&one);
+	CPU_SET(cpu, &one);
+	if (!k->moved)
+		sched_getaffinity(0, sizeof(k->own), &k->own);
+	k->moved = true;
+	if (sched_setaffinity(0, sizeof(one), &one) < 0)
+		cpx_log_debug("cannot look at the clock of CPU %d", cpu);
+	nanosleep(&nap, NULL); /* it is brought up to date when we are put on the CPU */
+	start = exec_start(getpid(), (pid_t)syscall(SYS_gettid));
+	k->cpu[cpu].offset = start < 0 ? 0 : cpx_mono_ns() - start;
+	k->cpu[cpu].known = true;
+	return k->cpu[cpu].offset;
+}
+
+static int last_cpu(pid_t pid, pid_t tid)
+{
+	CPX_AUTO_FREE char *text = NULL;
+	struct cpx_proc_stat st;
+
+	if (read_path(&text, "/proc/%d/task/%d/stat", pid, tid) < 0 ||
+	    cpx_proc_stat_parse(text, &st, NULL) < 0)
+		return -1;
+	return st.processor;
+}
+
+static void look(struct seen *s, pid_t pid, pid_t tid, struct clocks *k)
 {
 	CPX_AUTO_FREE char *text = NULL, *wchan = NULL;
+	const struct cpx_timed *d;
 	struct cpx_proc_syscall call;
 	int64_t start;
 
-	*s = (struct seen){ .tid = tid, .nr = -1, .blocked_ns = -1 };
+	*s = (struct seen){ .tid = tid, .nr = -1, .blocked_ns = -1, .cpu = -1 };
 	if (read_path(&text, "/proc/%d/task/%d/syscall", pid, tid) < 0 ||
 	    cpx_proc_syscall_parse(text, &call, NULL) < 0 || call.nr < 0)
 		return;
 	s->nr = call.nr;
-	if (call.nr != CPX_NR_RESTART && !cpx_timed_find(call.nr))
+	d = cpx_timed_find(call.nr);
+	if (call.nr != CPX_NR_RESTART && (!d || !cpx_timed_relative(d, call.args)))
 		return;
+	s->timed = !d || d->form == CPX_TIMED_MS || d->form == CPX_TIMED_TS;
 	if (call.nr == CPX_NR_RESTART && read_path(&wchan, "/proc/%d/task/%d/wchan", pid, tid) == 0)
 		snprintf(s->wchan, sizeof(s->wchan), "%s", wchan);
+	s->cpu = last_cpu(pid, tid);
 	start = exec_start(pid, tid);
 	if (start >= 0)
-		s->blocked_ns = start + offset;
+		s->blocked_ns = start + clock_offset(k, s->cpu);
+}
+
+/* Of the timers read first those that are still there now: others' short sleeps are not. */
+static void keep_lasting(struct ctx *x)
+{
+	struct cpx_timed_sleep *now = NULL;
+	size_t n = 0, kept = 0;
+
+	if (!x->nbefore || read_timers(&now, &n) < 0)
+		return;
+	for (size_t i = 0; i < x->nbefore; i++) {
+		bool there = false;
+
+		for (size_t k = 0; k < n && !there; k++)
+			there = now[k].id == x->before[i].id && now[k].soft_ns == x->before[i].soft_ns;
+		if (there)
+			x->before[kept++] = x->before[i];
+	}
+	x->nbefore = kept;
+	free(now);
 }
 
 static int by_tid(const void *a, const void *b)
@@ -125,26 +204,43 @@ static int by_tid(const void *a, const void *b)
 void cpx_cap_resume_before(struct cpx_cap *c)
 {
 	struct ctx *x = c->resume = calloc(1, sizeof(*x));
+	struct clocks *k = calloc(1, sizeof(*k));
 	struct cpx_park tree;
-	int64_t own, offset;
 	size_t n = 0;
 
-	if (!x || cpx_park_list(c->opts->root, &tree, NULL) < 0)
+	if (!x || !k || cpx_park_list(c->opts->root, &tree, NULL) < 0) {
+		free(k);
 		return;
-	own = exec_start(getpid(), (pid_t)syscall(SYS_gettid));
-	offset = own < 0 ? 0 : cpx_mono_ns() - own;
+	}
+	if (read_timers(&x->before, &x->nbefore) < 0)
+		x->nbefore = 0;
 	for (size_t i = 0; i < tree.ntasks; i++)
 		n += tree.tasks[i].nthreads;
 	x->seen = calloc(n + 1, sizeof(*x->seen));
 	for (size_t i = 0; x->seen && i < tree.ntasks; i++)
-		for (size_t k = 0; k < tree.tasks[i].nthreads && x->nseen < n; k++)
+		for (size_t j = 0; j < tree.tasks[i].nthreads && x->nseen < n; j++)
 			look(&x->seen[x->nseen++], tree.tasks[i].pid,
-			     tree.tasks[i].threads[k].tid, offset);
+			     tree.tasks[i].threads[j].tid, k);
 	cpx_park_free(&tree);
+	if (k->moved)
+		sched_setaffinity(0, sizeof(k->own), &k->own);
+	free(k);
 	if (x->nseen)
 		qsort(x->seen, x->nseen, sizeof(*x->seen), by_tid);
-	if (read_timers(&x->before, &x->nbefore) < 0)
-		x->nbefore = 0;
+	keep_lasting(x);
+}
+
+void cpx_cap_resume_parked(struct cpx_cap *c)
+{
+	struct ctx *x = c->resume;
+	bool any = false;
+
+	for (size_t i = 0; x && i < x->nseen; i++)
+		any = any || x->seen[i].timed;
+	if (any && x->nbefore)
+		x->compared = read_timers(&x->after, &x->nafter) == 0;
+	if (x)
+		x->after_ns = cpx_mono_ns();
 }
 
 void cpx_cap_resume_free(struct cpx_cap *c)
@@ -156,6 +252,7 @@ void cpx_cap_resume_free(struct cpx_cap *c)
 	cpx_patches_free(&x->patches);
 	free(x->seen);
 	free(x->before);
+	free(x->after);
 	free(x);
 	c->resume = NULL;
 }
@@ -247,6 +344,7 @@ static int seek(struct search *s, struct cpx_cap_task *t, struct cpx_cap_thread 
 		.wide = d->nr == SYS_poll || d->nr == SYS_epoll_wait || d->nr == SYS_epoll_pwait ||
 			d->nr == SYS_epoll_pwait2,
 		.slack_ns = (int64_t)th->rec->timerslack_ns,
+		.cpu = seen ? seen->cpu : -1,
 	};
 	return 0;
 }
@@ -320,8 +418,7 @@ static int find_deadlines(struct cpx_cap *c, struct search *s, struct cpx_err *e
 {
 	struct ctx *x = c->resume;
 	CPX_AUTO_FREE struct cpx_timed_want *want = calloc(s->n + 1, sizeof(*want));
-	struct cpx_timed_sleep *after = NULL;
-	size_t nafter = 0, n = 0;
+	size_t n = 0;
 	int64_t now = c->stop_ns ? c->stop_ns : cpx_mono_ns();
 
 	if (!want)
@@ -329,12 +426,12 @@ static int find_deadlines(struct cpx_cap *c, struct search *s, struct cpx_err *e
 	for (size_t i = 0; i < s->n; i++)
 		if (s->v[i].d->form == CPX_TIMED_MS || s->v[i].d->form == CPX_TIMED_TS)
 			want[n++] = s->v[i].want;
-	if (n && x && x->nbefore && read_timers(&after, &nafter) == 0)
-		cpx_timed_match(x->before, x->nbefore, after, nafter, now, want, n);
+	if (n && x && x->compared)
+		cpx_timed_match(x->before, x->nbefore, x->after, x->nafter, now,
+				x->after_ns, want, n);
 	else
 		for (size_t i = 0; i < n; i++)
 			want[i].deadline_ns = -1;
-	free(after);
 	for (size_t i = 0, k = 0; i < s->n; i++) {
 		struct cpx_rec_thread *rec = s->v[i].th->rec;
 		int64_t deadline = -1;
@@ -345,6 +442,12 @@ static int find_deadlines(struct cpx_cap *c, struct search *s, struct cpx_err *e
 		rec->sys_left_ns = deadline < 0 ? estimate(&s->v[i].want, now) : deadline - now;
 		if (rec->sys_left_ns < 0)
 			rec->sys_left_ns = 0;
+		cpx_log_debug("thread %u: call %u, asked %lld us, asleep for %lld us on CPU %d: "
+			      "%lld us left%s",
+			      rec->tid, rec->sys_nr, (long long)s->v[i].want.asked_ns / 1000,
+			      (long long)(now - s->v[i].want.blocked_ns) / 1000,
+			      s->v[i].want.cpu, (long long)rec->sys_left_ns / 1000,
+			      deadline < 0 ? " (no timer found)" : "");
 	}
 	return 0;
 }

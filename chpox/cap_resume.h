@@ -3,7 +3,7 @@
  * cap_resume.h - system calls in progress: what the image says of them, and how a job that is left
  * running sees no early return.
  *
- * before() -> (the tree is parked) -> note() -> running() for each thread -> released() -> free().
+ * before() -> (the tree is parked) -> parked() -> note() -> running() for each thread -> released() -> free().
  * All may be left out but running(); what was not noted is restored with its full time-out.
  */
 #ifndef CPX_CAP_RESUME_H
@@ -19,6 +19,9 @@ struct cpx_err;
  * kernel's timers, since the stop takes them away. Never fails; what cannot be seen is not known.
  */
 void cpx_cap_resume_before(struct cpx_cap *c);
+
+/* The tree has just been parked: see which timers have gone. */
+void cpx_cap_resume_parked(struct cpx_cap *c);
 
 /* The tree is parked, all registers saved: fill resume, sys_nr, sys_left_ns of each thread. */
 int cpx_cap_resume_note(struct cpx_cap *c, struct cpx_err *err);

@@ -432,6 +432,7 @@ static int stage_park(struct run *r, struct cpx_err *err)
 	if (rc < 0)
 		return rc;
 	r->parked = true;
+	cpx_cap_resume_parked(&r->c);
 	r->stop_ns = r->c.stop_ns = r->park.first_stop_ns;
 	return build_tasks(&r->c, &r->park, err);
 }

@@ -394,7 +394,7 @@ int cpx_proc_timer_list_parse(const char *text, struct cpx_sleep_timer **out, in
 	CPX_AUTO_FREE struct cpx_sleep_timer *list = NULL;
 	size_t n = 0, cap = 0;
 	bool monotonic = false;
-	int64_t now = 0;
+	int64_t now = 0, cpu = -1;
 
 	for (const char *p = text; p && *p; p = next_line(p)) {
 		struct cpx_sleep_timer t;
@@ -405,6 +405,11 @@ int cpx_proc_timer_list_parse(const char *text, struct cpx_sleep_timer **out, in
 
 			if (!take_i64(&q, &now))
 				now = 0;
+		} else if (strncmp(p, "cpu: ", 5) == 0) {
+			const char *q = p + 5;
+
+			if (!take_i64(&q, &cpu) || cpu < 0 || cpu > 65536)
+				cpu = -1;
 		} else if (strncmp(p, " clock ", 7) == 0) {
 			/* hrtimer bases: 0 and 4 (soft) are CLOCK_MONOTONIC */
 			monotonic = (p[7] == '0' || p[7] == '4') && p[8] == ':';
@@ -420,6 +425,7 @@ int cpx_proc_timer_list_parse(const char *text, struct cpx_sleep_timer **out, in
 					return cpx_err_set(err, CPX_E_NOMEM, "no memory for timers");
 				list = b;
 			}
+			t.cpu = (int32_t)cpu;
 			list[n++] = t;
 		}
 	}

@@ -72,6 +72,7 @@ int cpx_proc_timers_parse(const char *text, struct cpx_proc_timer **out, struct 
 struct cpx_sleep_timer {
 	uint64_t id;	       /* printed (hashed) address: the same timer has the same one */
 	int64_t soft_ns, hard_ns; /* CLOCK_MONOTONIC of the first namespace */
+	int32_t cpu;		  /* where the sleeper ran when it armed it */
 };
 
 /*

@@ -164,6 +164,9 @@ long cpx_timed_guess(const uint64_t args[6], const uint8_t *code, size_t n, cons
 #define MAX_SLACK_NS 100000000ll
 #define GRACE_NS 5000000ll
 #define MATCH_AT_ONCE 16
+#define ENDED_NS 100000000000ll
+#define MAYBE_ENDED_NS 1000000ll
+#define OTHER_CPU_NS 10000000000ll /* rare: timers seldom move */
 
 static bool still_there(const struct cpx_timed_sleep *t, const struct cpx_timed_sleep *after,
 			size_t n)
@@ -184,28 +187,40 @@ static int64_t wide_slack(int64_t asked, int64_t least, int divisor)
 	return slack < least ? least : slack;
 }
 
+struct moments {
+	int64_t stop_ns, after_ns;
+};
+
 /* How badly timer @t fits @w; < 0: it cannot be. */
 static int64_t misfit(const struct cpx_timed_want *w, const struct cpx_timed_sleep *t,
-		      int64_t now_ns)
+		      const struct moments *m)
 {
-	int64_t slack = t->hard_ns - t->soft_ns, score = 0;
+	int64_t slack = t->hard_ns - t->soft_ns, most = m->stop_ns + w->asked_ns + GRACE_NS;
+	int64_t since = w->blocked_ns >= 0 ? w->blocked_ns : m->stop_ns, score = 0;
 
-	if (t->soft_ns < now_ns - GRACE_NS || t->soft_ns > now_ns + w->asked_ns + GRACE_NS)
+	if (t->soft_ns < m->stop_ns - GRACE_NS || t->soft_ns > most)
 		return -1;
 	if (w->wide && slack > wide_slack(w->asked_ns, w->slack_ns, 200) + GRACE_NS)
 		return -1;
-	if (!w->wide)
-		score += llabs(slack - w->slack_ns);
-	else if (w->first)
-		score += llabs(slack - wide_slack(w->asked_ns, w->slack_ns, 1000));
+	if (t->soft_ns <= m->after_ns + MAYBE_ENDED_NS)
+		score += ENDED_NS;
+	if (w->cpu >= 0 && t->cpu != w->cpu)
+		score += OTHER_CPU_NS;
+	/* slack is for what was left when the timer was set; asleep since then */
+	if (w->wide)
+		score += 100 * llabs(slack - wide_slack(t->soft_ns - since, w->slack_ns, 1000));
+	else
+		score += 100 * llabs(slack - w->slack_ns);
 	if (w->first && w->blocked_ns >= 0)
 		score += llabs(t->soft_ns - w->asked_ns - w->blocked_ns);
+	else
+		score += (most - t->soft_ns) / 1000; /* short ones first choose short timers */
 	return score;
 }
 
 /* Best pair first among a few wanted ones. */
-static void match_some(const struct cpx_timed_sleep *timers, bool *gone, size_t n, int64_t now_ns,
-		       struct cpx_timed_want *want, size_t nwant)
+static void match_some(const struct cpx_timed_sleep *timers, bool *gone, size_t n,
+		       const struct moments *m, struct cpx_timed_want *want, size_t nwant)
 {
 	for (size_t round = 0; round < nwant; round++) {
 		int64_t best = INT64_MAX;
@@ -213,7 +228,7 @@ static void match_some(const struct cpx_timed_sleep *timers, bool *gone, size_t 
 
 		for (size_t i = 0; i < nwant; i++) {
 			for (size_t k = 0; want[i].deadline_ns < 0 && k < n; k++) {
-				int64_t s = gone[k] ? misfit(&want[i], &timers[k], now_ns) : -1;
+				int64_t s = gone[k] ? misfit(&want[i], &timers[k], m) : -1;
 
 				if (s >= 0 && s < best) {
 					best = s;
@@ -230,9 +245,10 @@ static void match_some(const struct cpx_timed_sleep *timers, bool *gone, size_t 
 }
 
 void cpx_timed_match(const struct cpx_timed_sleep *before, size_t nbefore,
-		     const struct cpx_timed_sleep *after, size_t nafter, int64_t now_ns,
-		     struct cpx_timed_want *want, size_t nwant)
+		     const struct cpx_timed_sleep *after, size_t nafter, int64_t stop_ns,
+		     int64_t after_ns, struct cpx_timed_want *want, size_t nwant)
 {
+	const struct moments m = { stop_ns, after_ns };
 	bool *gone = calloc(nbefore + 1, sizeof(*gone));
 
 	for (size_t i = 0; i < nwant; i++)
@@ -241,7 +257,7 @@ void cpx_timed_match(const struct cpx_timed_sleep *before, size_t nbefore,
 		gone[i] = !still_there(&before[i], after, nafter);
 	/* a handful at a time bounds the work where thousands sleep */
 	for (size_t i = 0; gone && i < nwant; i += MATCH_AT_ONCE)
-		match_some(before, gone, nbefore, now_ns, want + i,
+		match_some(before, gone, nbefore, &m, want + i,
 			   nwant - i < MATCH_AT_ONCE ? nwant - i : MATCH_AT_ONCE);
 	free(gone);
 }

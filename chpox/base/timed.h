@@ -71,6 +71,7 @@ long cpx_timed_guess(const uint64_t args[6], const uint8_t *code, size_t n, cons
 struct cpx_timed_sleep {
 	uint64_t id;
 	int64_t soft_ns, hard_ns;
+	int32_t cpu;
 };
 
 /* A thread whose deadline is sought. */
@@ -80,16 +81,18 @@ struct cpx_timed_want {
 	bool first;	    /* the call has not been interrupted before: deadline = begin + asked */
 	bool wide;	    /* poll, epoll: slack is a thousandth of the time-out */
 	int64_t slack_ns;   /* timer slack of the thread */
+	int32_t cpu;	    /* where it ran last, -1: not known; its timer is there */
 	int64_t deadline_ns; /* result; < 0: none found */
 };
 
 /*
  * cpx_timed_match() - give each wanted thread one of the timers that are in @before but not in
  * @after (the stop took them away), best fit first, each timer once.
- * @now_ns: when @after was read.
+ * @stop_ns: when the threads were stopped; @after_ns: when @after was read. Others' timers that
+ * end in between have gone too.
  */
 void cpx_timed_match(const struct cpx_timed_sleep *before, size_t nbefore,
-		     const struct cpx_timed_sleep *after, size_t nafter, int64_t now_ns,
-		     struct cpx_timed_want *want, size_t nwant);
+		     const struct cpx_timed_sleep *after, size_t nafter, int64_t stop_ns,
+		     int64_t after_ns, struct cpx_timed_want *want, size_t nwant);
 
 #endif

@@ -25,7 +25,7 @@ static void timers(const char *text)
 	if (v)
 		memcpy(v, sleeps, (size_t)n * sizeof(*v));
 	if (v)
-		cpx_timed_match(v, (size_t)n, NULL, 0, now, &want, 1);
+		cpx_timed_match(v, (size_t)n, NULL, 0, now, now, &want, 1);
 	free(v);
 	free(sleeps);
 }

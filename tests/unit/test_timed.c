@@ -59,37 +59,61 @@ static void restarted_calls_are_told_apart(void **state)
 
 static void the_timer_that_went_away_is_ours(void **state)
 {
-	const struct cpx_timed_sleep before[] = { { 1, 12 * S, 12 * S + 50000 },
-						  { 2, 13 * S, 13 * S + 50000 },
-						  { 3, 9 * S, 9 * S + 50000 } };
-	const struct cpx_timed_sleep after[] = { { 1, 12 * S, 12 * S + 50000 } };
+	const struct cpx_timed_sleep before[] = { { 1, 12 * S, 12 * S + 50000, 0 },
+						  { 2, 13 * S, 13 * S + 50000, 0 },
+						  { 3, 9 * S, 9 * S + 50000, 0 } };
+	const struct cpx_timed_sleep after[] = { { 1, 12 * S, 12 * S + 50000, 0 } };
 	struct cpx_timed_want w = { .asked_ns = 5 * S, .blocked_ns = -1, .first = true,
 				    .slack_ns = 50000 };
 
 	(void)state;
-	cpx_timed_match(before, 3, after, 1, 10 * S, &w, 1);
+	cpx_timed_match(before, 3, after, 1, 10 * S, 10 * S, &w, 1);
 	assert_true(w.deadline_ns == 13 * S);
 	w.asked_ns = 2 * S;
-	cpx_timed_match(before, 3, after, 1, 10 * S, &w, 1);
+	cpx_timed_match(before, 3, after, 1, 10 * S, 10 * S, &w, 1);
 	assert_true(w.deadline_ns == -1);
 }
 
 static void slack_and_start_tell_two_sleepers_apart(void **state)
 {
-	const struct cpx_timed_sleep before[] = { { 1, 12 * S, 12 * S + 5 * MS },
-						  { 2, 13 * S, 13 * S + 50000 },
-						  { 3, 14 * S, 14 * S + 50000 } };
+	const struct cpx_timed_sleep before[] = { { 1, 12 * S, 12 * S + 5 * MS, 1 },
+						  { 2, 13 * S, 13 * S + 50000, 0 },
+						  { 3, 14 * S, 14 * S + 50000, 0 } };
 	struct cpx_timed_want w[] = {
 		{ .asked_ns = 5 * S, .blocked_ns = 9 * S, .first = true, .slack_ns = 50000 },
-		{ .asked_ns = 5 * S, .blocked_ns = 7 * S, .first = true, .slack_ns = 50000, .wide = true },
+		{ .asked_ns = 5 * S, .blocked_ns = 7 * S, .first = true, .slack_ns = 50000, .wide = true,
+		  .cpu = 1 },
 		{ .asked_ns = 5 * S, .blocked_ns = 8 * S, .first = true, .slack_ns = 50000 },
 	};
 
 	(void)state;
-	cpx_timed_match(before, 3, NULL, 0, 10 * S, w, 3);
+	cpx_timed_match(before, 3, NULL, 0, 10 * S, 10 * S, w, 3);
 	assert_true(w[0].deadline_ns == 14 * S);
 	assert_true(w[1].deadline_ns == 12 * S);
 	assert_true(w[2].deadline_ns == 13 * S);
+}
+
+static void what_ended_by_itself_is_the_last_choice(void **state)
+{
+	const struct cpx_timed_sleep before[] = { { 1, 10 * S + 3 * MS, 10 * S + 3 * MS + 50000, 0 },
+						  { 2, 12 * S, 12 * S + 50000, 0 } };
+	struct cpx_timed_want w = { .asked_ns = 5 * S, .blocked_ns = -1, .slack_ns = 50000 };
+
+	(void)state;
+	cpx_timed_match(before, 2, NULL, 0, 10 * S, 10 * S + 4 * MS, &w, 1);
+	assert_true(w.deadline_ns == 12 * S);
+}
+
+static void a_sleeper_has_its_timer_on_its_own_cpu(void **state)
+{
+	const struct cpx_timed_sleep before[] = { { 1, 12 * S, 12 * S + 50000, 0 },
+						  { 2, 13 * S, 13 * S + 50000, 3 } };
+	struct cpx_timed_want w = { .asked_ns = 5 * S, .blocked_ns = -1, .slack_ns = 50000,
+				    .cpu = 3 };
+
+	(void)state;
+	cpx_timed_match(before, 2, NULL, 0, 10 * S, 10 * S, &w, 1);
+	assert_true(w.deadline_ns == 13 * S);
 }
 
 int main(void)
@@ -100,6 +124,8 @@ int main(void)
 		cmocka_unit_test(restarted_calls_are_told_apart),
 		cmocka_unit_test(the_timer_that_went_away_is_ours),
 		cmocka_unit_test(slack_and_start_tell_two_sleepers_apart),
+		cmocka_unit_test(what_ended_by_itself_is_the_last_choice),
+		cmocka_unit_test(a_sleeper_has_its_timer_on_its_own_cpu),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
