@@ -204,7 +204,7 @@ static void become(const struct inner *in, const struct cpx_box_cmd *c, int repo
 	if (setgroups(c->ngroups, c->groups) || setresgid(c->gid, c->gid, c->gid) ||
 	    setresuid(c->uid, c->uid, c->uid))
 		return;
-	*what = "cannot enter its working directory";
+	*what = "its working directory";
 	if (chdir(c->cwd))
 		return;
 	umask(c->umask);
@@ -212,7 +212,7 @@ static void become(const struct inner *in, const struct cpx_box_cmd *c, int repo
 		return;
 	plain_signals();
 	environ = c->env;
-	*what = "cannot run it";
+	*what = "program";
 	execvp(c->argv[0], c->argv);
 }
 

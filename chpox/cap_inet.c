@@ -116,6 +116,13 @@ static const struct { int level, opt; } inet_opts[] = {
 };
 /* clang-format on */
 
+/* Of streams they can be read, but not set. */
+static bool about_multicast(int level, int opt)
+{
+	return (level == IPPROTO_IP && (opt == IP_MULTICAST_TTL || opt == IP_MULTICAST_LOOP)) ||
+	       (level == IPPROTO_IPV6 && (opt == IPV6_MULTICAST_HOPS || opt == IPV6_MULTICAST_LOOP));
+}
+
 static int cap_opts(struct cpx_cap *c, const struct cpx_ipc_seen *s, struct cpx_err *err)
 {
 	const struct cpx_rec_sock *rec = s->rec;
@@ -126,7 +133,8 @@ static int cap_opts(struct cpx_cap *c, const struct cpx_ipc_seen *s, struct cpx_
 
 		if ((level == IPPROTO_TCP && !is_tcp(rec)) ||
 		    (level == IPPROTO_UDP && rec->proto != IPPROTO_UDP) ||
-		    (level == IPPROTO_IPV6 && rec->family != AF_INET6))
+		    (level == IPPROTO_IPV6 && rec->family != AF_INET6) ||
+		    (is_tcp(rec) && about_multicast(level, inet_opts[i].opt)))
 			continue;
 		rc = cpx_sock_opt(c, s->here, rec->id, level, inet_opts[i].opt, err);
 	}

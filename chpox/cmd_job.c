@@ -408,7 +408,7 @@ int cpx_ctl_signal(const struct cpx_args *a, struct cpx_err *err)
 
 static int print_json(json_t *j)
 {
-	json_dumpf(j, stdout, JSON_INDENT(1));
+	json_dumpf(j, stdout, JSON_INDENT(1) | JSON_REAL_PRECISION(15));
 	printf("\n");
 	return 0;
 }

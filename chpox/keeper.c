@@ -263,7 +263,6 @@ void keeper_finish(struct keeper *k, bool by_checkpoint)
 
 	/* the record last: from then on another keeper may begin here */
 	keeper_kill_all(k);
-	cpx_cgroup_remove(k->cgroup);
 	unlink("inner");
 	if (by_checkpoint)
 		store_end(k, CPX_JOB_STOPPED, "");

@@ -22,6 +22,7 @@
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "../restore/restore.h"
@@ -33,6 +34,7 @@
 #include "keeper.h"
 
 #define OLD_TIMEOUT_MS 5000
+#define ZOMBIE_NAPS 500 /* of 10 ms */
 
 /* --- boxes and runs -------------------------------------------------------------------- */
 
@@ -170,6 +172,13 @@ static int start_adopt(struct keeper *k, struct cpx_err *err)
 
 /* --- restart --------------------------------------------------------------------------------- */
 
+static bool is_alive(pid_t pid)
+{
+	struct cpx_live l;
+
+	return cpx_live_of(pid, &l, NULL) == 0;
+}
+
 /* On the host: a child of the keeper, which is the parent of the restoring process. */
 static pid_t spawn_sibling(void *ctx, pid_t want, int conductor_pidfd,
 			   const struct cpx_rec_host *host, struct cpx_err *err)
@@ -180,6 +189,7 @@ static pid_t spawn_sibling(void *ctx, pid_t want, int conductor_pidfd,
 		.set_tid = (uintptr_t)&want,
 		.set_tid_size = 1,
 	};
+	struct timespec nap = { .tv_nsec = 10000000 };
 	pid_t pid;
 	int old, sys;
 
@@ -189,6 +199,11 @@ static pid_t spawn_sibling(void *ctx, pid_t want, int conductor_pidfd,
 	}
 	cpx_restore_clocks(host->monotonic_ns, host->boottime_ns, &old);
 	pid = (pid_t)syscall(SYS_clone3, &ca, sizeof(ca));
+	/* the old one may be a zombie still; a live process in its place is not waited for */
+	for (int i = 0; pid < 0 && errno == EEXIST && i < ZOMBIE_NAPS && !is_alive(want); i++) {
+		nanosleep(&nap, NULL);
+		pid = (pid_t)syscall(SYS_clone3, &ca, sizeof(ca));
+	}
 	if (pid == 0)
 		cpx_restore_child(conductor_pidfd);
 	sys = errno;

@@ -38,8 +38,8 @@
 
 #define UNSHARE_TABLE 2u /* CLOSE_RANGE_UNSHARE */
 #define WATCH_FLOOR (64u << 20)
-#define LEFT_ZOMBIES 4 /* a reaper that has so many does not reap */
-#define LOOK_AT 32     /* of its newest children */
+#define LEFT_ZOMBIES 48 /* a reaper that has so many does not reap; some only look now and then */
+#define LOOK_AT 64      /* of its newest children */
 #define TEXT_MAX (1u << 20)
 
 /* --- head-room ---------------------------------------------------------------------------- */

@@ -105,6 +105,27 @@ static pid_t spawn_here(pid_t want, int pidfd, struct cpx_err *err)
 	return (pid_t)pid;
 }
 
+/*
+ * The same for the PIDs of all others, while nothing exists yet: what was killed a moment ago may
+ * not be reaped by whoever inherited it.
+ */
+static void await_zombies(const struct cpx_rst *r)
+{
+	struct timespec nap = { .tv_nsec = 10000000 };
+	int naps = 0;
+
+	cpx_state_each(r->st, thread, th)
+	{
+		char path[64];
+
+		snprintf(path, sizeof(path), "/proc/%u", th->tid);
+		while (naps < ZOMBIE_NAPS && access(path, F_OK) == 0 && is_zombie((pid_t)th->tid)) {
+			nanosleep(&nap, NULL);
+			naps++;
+		}
+	}
+}
+
 pid_t cpx_rst_spawn(struct cpx_rst *r, struct cpx_err *err)
 {
 	pid_t want = (pid_t)r->tasks[0].rec->pid;
@@ -117,6 +138,7 @@ pid_t cpx_rst_spawn(struct cpx_rst *r, struct cpx_err *err)
 		return cpx_err_sys(err, errno, "open own process");
 	if (r->opts->spawn)
 		return r->opts->spawn(r->opts->spawn_ctx, want, self, host, err);
+	await_zombies(r);
 	cpx_restore_clocks(host->monotonic_ns, host->boottime_ns, &old);
 	pid = spawn_here(want, self, err);
 	cpx_restore_clocks_back(&old);

@@ -160,6 +160,12 @@ int cpx_rst_give_fd(struct cpx_rst *r, struct cpx_rst_task *t, int fd, int want,
 int cpx_rst_ofd_fd(struct cpx_rst *r, uint32_t ofd_id, struct cpx_err *err);
 
 /*
+ * @t has just become a session leader and has no children in that session yet: it takes the
+ * controlling terminal that is recorded for it (rst_tty.c).
+ */
+int cpx_rst_tty_leader(struct cpx_rst *r, struct cpx_rst_task *t, struct cpx_err *err);
+
+/*
  * Openers of one kind of ofd: return a conductor's descriptor of a fresh open file description.
  * In the table of rst_file.c by enum cpx_ofd_kind; those of kinds other than CPX_OFD_FILE and
  * CPX_OFD_SHM are in rst_ipc.c.

@@ -145,12 +145,14 @@ static int code_agrees(struct cpx_rst *r, struct cpx_rst_file *f, struct cpx_err
 static int check_code(struct cpx_rst *r, struct cpx_rst_file *f, struct cpx_err *err)
 {
 	const struct cpx_rec_file *rec = f->rec;
-	bool named = !(rec->flags & CPX_FILE_UNLINKED);
-	int rc = named ? cpx_rst_file_find(r, f, err) : 0, fd;
+	int rc, fd;
 
+	if (rec->flags & CPX_FILE_UNLINKED)
+		return 0; /* made again when it is opened */
+	rc = cpx_rst_file_find(r, f, err);
 	if (rc < 0 && rc != CPX_E_NOENT)
 		return rc;
-	if (named && rc == 0) {
+	if (rc == 0) {
 		rc = code_agrees(r, f, err);
 		if (rc != 0)
 			return rc < 0 ? rc : 0;

@@ -25,6 +25,7 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/random.h>
+#include <sys/sendfile.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -368,6 +369,38 @@ static int make_anywhere(struct cpx_rst *r)
 	return fd >= 0 ? fd : memfd_create("unlinked", MFD_CLOEXEC);
 }
 
+/* A program or library that was removed while it was mapped: out of the store. */
+static int fill_code(struct cpx_rst *r, const struct cpx_rst_file *f, int to,
+		     struct cpx_err *err)
+{
+	CPX_AUTO_FD from = -1;
+	ssize_t n;
+
+	if (f->rec->sha256.n != 32)
+		return cpx_err_set(err, CPX_E_FORMAT, "the image does not hold %s",
+				   f->rec->path);
+	from = cpx_store_get_code(r->opts->store, f->rec->sha256.p, err);
+	if (from < 0)
+		return from;
+	while ((n = sendfile(to, from, NULL, 1u << 30)) > 0)
+		;
+	return n < 0 ? cpx_err_sys(err, errno, "write %s", f->rec->path) : 0;
+}
+
+/* Hold it without having it open: an executable must not be open for writing. */
+static int only_path(int *fd)
+{
+	char link[32];
+	int path;
+
+	snprintf(link, sizeof(link), "/proc/self/fd/%d", *fd);
+	path = open(link, O_PATH | O_CLOEXEC);
+	if (path < 0)
+		return cpx_steal_fd(fd);
+	cpx_close(fd);
+	return path;
+}
+
 static int remake(struct cpx_rst *r, struct cpx_rst_file *f, struct cpx_err *err)
 {
 	struct temp_dirs d = { .n = 0 };
@@ -382,6 +415,13 @@ static int remake(struct cpx_rst *r, struct cpx_rst_file *f, struct cpx_err *err
 		fd = rc < 0 ? rc : make_nameless(r, f->rec, false, err);
 		remove_dirs(r, &d);
 	}
+	if (fd < 0 && f->rec->rule == CPX_RULE_CODE && f->rec->sha256.n == 32) {
+		fd = cpx_store_get_code(r->opts->store, f->rec->sha256.p, err);
+		f->ours = fd >= 0;
+		rc = fd < 0 ? fd : 0;
+		f->path_fd = cpx_steal_fd(&fd);
+		return rc;
+	}
 	if (fd < 0 && S_ISREG(f->rec->mode)) {
 		cpx_log_debug("unlinked file %s is made elsewhere", f->rec->path);
 		fd = make_anywhere(r);
@@ -390,14 +430,15 @@ static int remake(struct cpx_rst *r, struct cpx_rst_file *f, struct cpx_err *err
 		return err && err->code < 0 ? err->code
 					    : cpx_err_sys(err, errno, "make %s", f->rec->path);
 	if (S_ISREG(f->rec->mode)) {
-		rc = cpx_rst_file_fill(r, f, fd, err);
+		rc = f->rec->rule == CPX_RULE_CODE ? fill_code(r, f, fd, err)
+						   : cpx_rst_file_fill(r, f, fd, err);
 		if (rc < 0)
 			return rc;
 	}
 	if (!S_ISLNK(f->rec->mode))
 		dress(r, f->rec, fd);
 	f->ours = true;
-	f->path_fd = cpx_steal_fd(&fd);
+	f->path_fd = S_ISREG(f->rec->mode) && !f->tmpfile ? only_path(&fd) : cpx_steal_fd(&fd);
 	return 0;
 }
 

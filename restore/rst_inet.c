@@ -30,7 +30,7 @@
 #define SOL_NETLINK 270
 #endif
 
-enum { OPT_MSS = 2, OPT_WINDOW = 3, OPT_SACK_PERM = 4 }; /* RFC 9293, 7323, 2018 */
+enum { OPT_MSS = 2, OPT_WINDOW = 3, OPT_SACK_PERM = 4, OPT_TIMESTAMP = 8 }; /* RFC 9293, 7323, 2018 */
 
 #define MSS 65483 /* an upper bound: the route's own counts */
 #define WSCALE 7
@@ -163,6 +163,8 @@ static int repair_connect(int fd, const struct cpx_blob *name, const struct cpx_
 		{ OPT_MSS, MSS },
 		{ OPT_WINDOW, WSCALE | (WSCALE << 16) },
 		{ OPT_SACK_PERM, 0 },
+		/* also lets the pair of addresses be taken from its own remains in TIME_WAIT */
+		{ OPT_TIMESTAMP, 0 },
 	};
 	int tries = 0, rc = bind_to(fd, name, true, err);
 

@@ -22,6 +22,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
 #include <unistd.h>
@@ -445,11 +446,6 @@ static int map_all(struct cpx_rst *r, struct cpx_rst_mm *mm, struct cpx_rst_task
 			rc = add_advice(b, mm->v[i], err);
 	if (rc == 0)
 		rc = cpx_rst_vdso_map(r, mm, t, b, err);
-	for (size_t i = 0; i < mm->n && rc == 0; i++)
-		if (was_writable(mm->v[i]))
-			rc = cpx_badd(b, err, "protect", mm->v[i]->start, 0, SYS_mprotect,
-				      mm->v[i]->start, mm->v[i]->end - mm->v[i]->start,
-				      mm->v[i]->prot);
 	return rc == 0 ? cpx_batch_run(b, err) : rc;
 }
 
@@ -535,6 +531,19 @@ static int add_guards(struct cpx_rst *r, struct cpx_rst_mm *mm, struct cpx_batch
 	return 0;
 }
 
+/* After the contents: the kernel drops what is reserved for memory that was never written. */
+static int add_protection(struct cpx_rst_mm *mm, struct cpx_batch *b, struct cpx_err *err)
+{
+	int rc = 0;
+
+	for (size_t i = 0; i < mm->n && rc == 0; i++)
+		if (was_writable(mm->v[i]))
+			rc = cpx_badd(b, err, "protect", mm->v[i]->start, 0, SYS_mprotect,
+				      mm->v[i]->start, mm->v[i]->end - mm->v[i]->start,
+				      mm->v[i]->prot);
+	return rc;
+}
+
 static int add_pkeys(struct cpx_rst_mm *mm, struct cpx_batch *b, struct cpx_err *err)
 {
 	uint32_t most = 0;
@@ -580,6 +589,17 @@ static int add_locks(struct cpx_rst_mm *mm, struct cpx_batch *b, struct cpx_err 
 	return rc;
 }
 
+/* The executable is the forking process's already; with its mappings in place it stays (EBUSY). */
+static bool has_exe(const struct cpx_rst_task *t, int fd)
+{
+	struct stat is, want;
+	char path[64];
+
+	snprintf(path, sizeof(path), "/proc/%d/exe", t->pid);
+	return stat(path, &is) == 0 && fstat(fd, &want) == 0 && is.st_dev == want.st_dev &&
+	       is.st_ino == want.st_ino;
+}
+
 /* Numbers of the mm, auxiliary vector, executable: one call, since single ones need more rights. */
 static int add_mm(struct cpx_rst *r, struct cpx_rst_mm *mm, struct cpx_rst_task *t,
 		  struct cpx_batch *b, struct cpx_err *err)
@@ -606,7 +626,11 @@ static int add_mm(struct cpx_rst *r, struct cpx_rst_mm *mm, struct cpx_rst_task 
 		return rc;
 	map.auxv = (void *)auxv;
 	map.auxv_size = rec->auxv.n;
+	map.exe_fd = ~0u;
 	rc = cpx_batch_push(b, &map, sizeof(map), &at, err);
+	if (rc == 0 && has_exe(t, fd))
+		return cpx_badd(b, err, "set the mm's numbers", 0, 0, SYS_prctl, PR_SET_MM,
+				PR_SET_MM_MAP, at, sizeof(map), 0);
 	if (rc == 0)
 		rc = cpx_badd(b, err, "fetch the executable", 0, CPX_CALL_KEEP, SYS_pidfd_getfd,
 			      (uint64_t)t->files_of->self_pidfd, (uint64_t)fd, 0);
@@ -635,6 +659,8 @@ int cpx_rst_mem_fill(struct cpx_rst *r, struct cpx_rst_task *t, struct cpx_err *
 		rc = fill(r, mm, t, err);
 	if (rc == 0)
 		rc = add_guards(r, mm, &b, err);
+	if (rc == 0)
+		rc = add_protection(mm, &b, err);
 	if (rc == 0)
 		rc = add_pkeys(mm, &b, err);
 	if (rc == 0)

@@ -363,6 +363,8 @@ static int grow(struct tree *tr, struct cpx_rst_task *t, uint32_t born, struct c
 		rc = fork_children(tr, t, born, BEFORE_SETSID, err);
 	if (rc == 0 && leads)
 		rc = cpx_tok(&t->threads[0].t, NULL, err, "setsid", SYS_setsid, 0);
+	if (rc == 0 && leads)
+		rc = cpx_rst_tty_leader(tr->r, t, err);
 	if (rc == 0)
 		rc = fork_children(tr, t, born, AFTER_SETSID, err);
 	if (rc == 0)

@@ -4,8 +4,8 @@
  *
  * A pty of the job is made with its number again where that is free, filled, and only then given
  * its modes. A terminal from outside is the caller's replacement for a standard stream, or the same
- * terminal opened by its name. In the end each session leader takes its controlling terminal and
- * names the foreground group.
+ * terminal opened by its name. A session leader takes its controlling terminal before it forks, for
+ * its children inherit it and cannot get it otherwise; it names the foreground group in the end.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -13,8 +13,9 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
-#include <unistd.h>
 #include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
 
 #include <asm/termbits.h>
 
@@ -27,6 +28,7 @@
 #endif
 
 #define TRIES_MAX 256
+#define WAITS 20
 
 enum { END_MASTER = 0, END_SLAVE = 1 };
 
@@ -68,28 +70,39 @@ static int open_ptmx(const struct cpx_rst *r)
 }
 
 /* Numbers are given out lowest first: those below @want are held until it comes. */
-static int open_master(const struct cpx_rst *r, const struct cpx_rec_tty *rec,
-		       struct cpx_err *err)
+static int try_master(const struct cpx_rst *r, int want, unsigned *index, struct cpx_err *err)
 {
 	int held[TRIES_MAX], n = 0, got = -1, sys = 0;
-	unsigned index = 0;
 
 	while (n < TRIES_MAX) {
 		got = open_ptmx(r);
 		sys = errno;
-		if (got < 0 || ioctl(got, TIOCGPTN, &index) || (int)index >= rec->index)
+		if (got < 0 || ioctl(got, TIOCGPTN, index) || (int)*index >= want)
 			break;
 		held[n++] = got;
 		got = -1;
 	}
 	while (n)
 		close(held[--n]);
-	if (got < 0)
-		return cpx_err_sys(err, sys, "opening a pty");
-	if ((int)index != rec->index)
+	return got < 0 ? cpx_err_sys(err, sys, "opening a pty") : got;
+}
+
+/* A number that is in use may be the job's own last life, which is about to end. */
+static int open_master(const struct cpx_rst *r, const struct cpx_rec_tty *rec,
+		       struct cpx_err *err)
+{
+	unsigned index = 0;
+	int fd = try_master(r, rec->index, &index, err);
+
+	for (int i = 0; fd >= 0 && (int)index != rec->index && i < WAITS; i++) {
+		close(fd);
+		nanosleep(&(struct timespec){ 0, 50000000 }, NULL);
+		fd = try_master(r, rec->index, &index, err);
+	}
+	if (fd >= 0 && (int)index != rec->index)
 		cpx_log_note("pty %d is in use on this machine: the job's is %u now", rec->index,
 			     index);
-	return got;
+	return fd;
 }
 
 static int peer(int master, int flags, struct cpx_err *err)
@@ -287,7 +300,6 @@ static int slave_in(const struct cpx_rst *r, const struct cpx_rst_task *t,
 	return -1;
 }
 
-/* Opened by name: a leader without a terminal gets it that way, too. */
 static int open_in(struct cpx_rst_task *t, const char *path, int *num, struct cpx_err *err)
 {
 	struct cpx_tracee *tr = &t->threads[0].t;
@@ -299,7 +311,8 @@ static int open_in(struct cpx_rst_task *t, const char *path, int *num, struct cp
 	addr = cpx_tracee_push(tr, path, strlen(path) + 1);
 	if (!addr)
 		return cpx_err_set(err, CPX_E_SYS, "no room for a call's arguments");
-	rc = cpx_tcall(tr, &ret, err, SYS_openat, (uint64_t)AT_FDCWD, addr, O_RDWR | O_NONBLOCK);
+	rc = cpx_tcall(tr, &ret, err, SYS_openat, (uint64_t)AT_FDCWD, addr,
+		       O_RDWR | O_NONBLOCK | O_NOCTTY);
 	cpx_tracee_reset(tr);
 	*num = (int)ret;
 	return rc;
@@ -317,54 +330,89 @@ static const char *current_path(struct cpx_rst *r, const struct cpx_rec_tty *rec
 	return buf;
 }
 
-static int take_tty(struct cpx_rst *r, struct cpx_rst_task *t, const struct cpx_rec_tty *rec,
-		    struct cpx_err *err)
+/* A slave of the terminal in the conductor. Return: descriptor, owned by the caller. */
+static int slave_here(struct cpx_rst *r, const struct cpx_rec_tty *rec, struct cpx_err *err)
+{
+	struct cpx_ipc_who was = cpx_ipc_as_owner(r);
+	int fd = rec->role == CPX_TTY_PTY ? open_pty(r, rec, false, O_RDWR, err) :
+					    open_outside(r, rec, 0, O_RDWR, err);
+
+	cpx_ipc_self(was);
+	return fd;
+}
+
+int cpx_rst_tty_leader(struct cpx_rst *r, struct cpx_rst_task *t, struct cpx_err *err)
+{
+	const struct cpx_rec_tty *rec = NULL;
+	struct cpx_tracee *tr = &t->threads[0].t;
+	CPX_AUTO_FD fd = -1;
+	int64_t ret = 0;
+	int num, rc;
+
+	cpx_state_each(r->st, tty, one)
+		if (one->sid && one->sid == t->rec->pid && one->role != CPX_TTY_HUNG)
+			rec = one;
+	if (!rec)
+		return 0;
+	fd = slave_here(r, rec, err);
+	if (fd < 0 && rec->role == CPX_TTY_PTY)
+		return fd;
+	if (fd < 0) {
+		/* its descriptors decide whether the restore can go on without the terminal */
+		cpx_log_note("process %u goes on without its controlling terminal", t->rec->pid);
+		return 0;
+	}
+	num = cpx_rst_give_fd(r, t, fd, -1, true, err);
+	if (num < 0)
+		return num;
+	rc = cpx_tcall(tr, &ret, err, SYS_ioctl, (uint64_t)num, TIOCSCTTY, 0);
+	if (rc >= 0 && ret < 0)
+		cpx_log_note("process %u cannot control its terminal again: %s", t->rec->pid,
+			     strerror((int)-ret));
+	if (rc >= 0)
+		rc = cpx_tcall(tr, &ret, err, SYS_close, (uint64_t)num);
+	return rc < 0 ? rc : 0;
+}
+
+/* The foreground group, named by the leader, whose terminal it is. */
+static int set_foreground(struct cpx_rst *r, struct cpx_rst_task *t, const struct cpx_rec_tty *rec,
+			  struct cpx_err *err)
 {
 	struct cpx_tracee *tr = &t->threads[0].t;
 	int num = slave_in(r, t, rec), opened = -1, rc;
+	int32_t pgrp = (int32_t)rec->pgrp;
 	char buf[32];
 	const char *path = current_path(r, rec, buf, sizeof(buf));
 	int64_t ret = 0;
 	uint64_t addr;
 
-	if (num < 0) {
-		if (!path)
-			return 0;
+	if (num < 0 && path) {
 		rc = open_in(t, path, &opened, err);
 		if (rc < 0)
 			return rc;
 		num = opened;
 	}
-	if (num < 0) {
-		cpx_log_note("process %u: its terminal %s cannot be opened: %s", t->rec->pid, path,
-			     strerror(-num));
+	if (num < 0)
 		return 0;
-	}
-	rc = cpx_tcall(tr, &ret, err, SYS_ioctl, (uint64_t)num, TIOCSCTTY, 0);
+	cpx_tracee_reset(tr);
+	addr = cpx_tracee_push(tr, &pgrp, sizeof(pgrp));
+	rc = addr ? cpx_tcall(tr, &ret, err, SYS_ioctl, (uint64_t)num, TIOCSPGRP, addr) :
+		    cpx_err_set(err, CPX_E_SYS, "no room for a call's arguments");
+	cpx_tracee_reset(tr);
 	if (rc >= 0 && ret < 0)
-		cpx_log_note("process %u cannot have its terminal again: %s", t->rec->pid,
-			     strerror((int)-ret));
-	if (rc >= 0 && ret >= 0 && rec->pgrp) {
-		int32_t pgrp = (int32_t)rec->pgrp;
-
-		cpx_tracee_reset(tr);
-		addr = cpx_tracee_push(tr, &pgrp, sizeof(pgrp));
-		rc = addr ? cpx_tcall(tr, &ret, err, SYS_ioctl, (uint64_t)num, TIOCSPGRP, addr) : 0;
-		cpx_tracee_reset(tr);
-		if (rc >= 0 && ret < 0)
-			cpx_log_note("foreground group %u: %s", rec->pgrp, strerror((int)-ret));
-	}
+		cpx_log_note("foreground group %u of process %u's terminal: %s", rec->pgrp,
+			     t->rec->pid, strerror((int)-ret));
 	if (rc >= 0 && opened >= 0)
 		rc = cpx_tcall(tr, &ret, err, SYS_close, (uint64_t)opened);
-	return rc;
+	return rc < 0 ? rc : 0;
 }
 
 int cpx_rst_tty_sessions(struct cpx_rst *r, struct cpx_err *err)
 {
 	cpx_state_each(r->st, tty, rec) {
 		struct cpx_rst_task *t = rec->sid ? cpx_ipc_task(r, rec->sid) : NULL;
-		int rc = t && t->pid > 0 && t->rec->state != CPX_TASK_ZOMBIE ?
-				 take_tty(r, t, rec, err) : 0;
+		int rc = t && rec->pgrp && t->pid > 0 && t->rec->state != CPX_TASK_ZOMBIE ?
+				 set_foreground(r, t, rec, err) : 0;
 
 		if (rc < 0)
 			return rc;

@@ -69,6 +69,9 @@ static int take_lock(const char *dir, struct cpx_err *err)
 		close(fd);
 		return sys == EWOULDBLOCK ? 0 : cpx_err_sys(err, sys, "cannot lock %s", path);
 	}
+	/* for people and scripts; the lock itself is what counts */
+	if (ftruncate(fd, 0) || dprintf(fd, "%d\n", getpid()) < 0)
+		return cpx_err_sys(err, errno, "cannot write %s", path);
 	return 1;
 }
 

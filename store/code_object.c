@@ -48,8 +48,8 @@ static int hash_pieces(EVP_MD_CTX *md, int fd, const char *what, const struct pi
 		if (n == 0)
 			return 0;
 		if (off + (uint64_t)n > CODE_SIZE_MAX)
-			return cpx_err_set(err, CPX_E_LIMIT, "%s is too large for a code object",
-					   what);
+			return cpx_err_set(err, CPX_E_LIMIT,
+					   "%s is too large for a code object", what);
 		if (EVP_DigestUpdate(md, buf, (size_t)n) != 1)
 			return cpx_err_set(err, CPX_E_SYS, "SHA-256 of %s failed", what);
 		if (sink)
@@ -109,7 +109,8 @@ static int key_of(int fd, struct cpx_code_known *key, struct cpx_err *err)
 }
 
 /* Whether this very file was hashed before by this store. */
-static bool find_known(struct cpx_store *s, const struct cpx_code_known *key, uint8_t sha256[32])
+static bool find_known(struct cpx_store *s, const struct cpx_code_known *key,
+		       uint8_t sha256[32])
 {
 	unsigned n;
 	bool found = false;
@@ -236,8 +237,9 @@ int cpx_store_get_code(struct cpx_store *s, const uint8_t sha256[32], struct cpx
 	if (rc < 0)
 		return rc;
 	if (memcmp(sum, sha256, 32) != 0)
-		return cpx_err_set(err, CPX_E_CHECKSUM, "%s/%s was changed: its hash does not fit",
-				   s->io.shown, name);
+		return cpx_err_set(err, CPX_E_CHECKSUM,
+				   "%s/%s was changed: its hash does not fit", s->io.shown,
+				   name);
 	if (fchmod(copy, 0555) < 0)
 		return cpx_err_sys(err, errno, "fchmod of a code object");
 	snprintf(link, sizeof(link), "/proc/self/fd/%d", copy);

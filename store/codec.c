@@ -10,7 +10,8 @@
 #include "../chpox/base/err.h"
 #include "image.h"
 
-#define ZLIB_DEFAULT 1 /* checkpoints want speed: 1 gets most of what 6 does at three times its rate */
+#define ZLIB_DEFAULT \
+	1 /* checkpoints want speed: 1 gets most of what 6 does at three times its rate */
 #define CODEC_BLOCK_MAX (1u << 30)
 
 struct cpx_codec_ctx {
@@ -95,7 +96,8 @@ size_t cpx_codec_pack(struct cpx_codec_ctx *c, const void *in, size_t n, void *o
 			len = LZ4_compress_HC_extStateHC(c->lz4, in, out, (int)n, (int)n - 1,
 							 c->level);
 		else
-			len = LZ4_compress_fast_extState(c->lz4, in, out, (int)n, (int)n - 1, 1);
+			len = LZ4_compress_fast_extState(c->lz4, in, out, (int)n, (int)n - 1,
+							 1);
 		return len > 0 ? (size_t)len : 0;
 	case CPX_CODEC_ZLIB:
 		return pack_zlib(c, in, n, out);
@@ -119,8 +121,9 @@ int cpx_codec_unpack(int codec, const void *in, size_t n, void *out, size_t raw)
 			memcpy(out, in, n);
 		return 0;
 	case CPX_CODEC_LZ4:
-		return LZ4_decompress_safe(in, out, (int)n, (int)raw) == (int)raw ? 0 :
-										     CPX_E_FORMAT;
+		return LZ4_decompress_safe(in, out, (int)n, (int)raw) == (int)raw
+			       ? 0
+			       : CPX_E_FORMAT;
 	case CPX_CODEC_ZLIB:
 		rc = uncompress(out, &got, in, n);
 		if (rc == Z_MEM_ERROR)

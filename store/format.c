@@ -62,8 +62,8 @@ static bool block_ok(const struct cpx_block *b, uint16_t zero)
 	return b->kind == CPX_BLOCK_SEGMENT && b->raw <= CPX_SEG_RAW_MAX;
 }
 
-int cpx_table_decode(const struct cpx_pack_info *info, const void *p, size_t n, const char *what,
-		     struct cpx_block **out, struct cpx_err *err)
+int cpx_table_decode(const struct cpx_pack_info *info, const void *p, size_t n,
+		     const char *what, struct cpx_block **out, struct cpx_err *err)
 {
 	struct cpx_rd r = cpx_rd_init(p, n);
 	CPX_AUTO_FREE struct cpx_block *tab = NULL;
@@ -86,8 +86,8 @@ int cpx_table_decode(const struct cpx_pack_info *info, const void *p, size_t n, 
 		zero = cpx_rd_u16(&r);
 		b->sum = cpx_rd_u64(&r);
 		if (r.failed || !block_ok(b, zero))
-			return cpx_err_set(err, CPX_E_FORMAT, "%s: block %u is impossible", what,
-					   i);
+			return cpx_err_set(err, CPX_E_FORMAT, "%s: block %u is impossible",
+					   what, i);
 		off += b->stored;
 	}
 	if (off != info->table_off)
@@ -158,8 +158,8 @@ int64_t cpx_seg_decode(const void *p, size_t n, uint32_t space, uint64_t seg,
 {
 	struct cpx_rd r = cpx_rd_init(p, n);
 	CPX_AUTO_FREE struct cpx_seg_entry *e = NULL;
-	bool right = cpx_rd_u32(&r) == SEG_MAGIC && cpx_rd_u32(&r) == space &&
-		     cpx_rd_u64(&r) == seg;
+	bool right =
+		cpx_rd_u32(&r) == SEG_MAGIC && cpx_rd_u32(&r) == space && cpx_rd_u64(&r) == seg;
 	uint32_t count = cpx_rd_u32(&r);
 
 	if (!right || r.failed || cpx_rd_left(&r) != (size_t)count * CPX_SEG_ENTRY ||
@@ -176,11 +176,12 @@ int64_t cpx_seg_decode(const void *p, size_t n, uint32_t space, uint64_t seg,
 	return count;
 }
 
-void cpx_seg_paint(struct cpx_cell cells[CPX_SEG_PAGES], const struct cpx_seg_entry *e, size_t n)
+void cpx_seg_paint(struct cpx_cell cells[CPX_SEG_PAGES], const struct cpx_seg_entry *e,
+		   size_t n)
 {
 	for (size_t i = 0; i < n; i++)
 		for (uint32_t k = 0; k < e[i].count; k++)
-			cells[e[i].page + k] = (struct cpx_cell){
-				.pack = e[i].pack, .pos = e[i].pack ? e[i].pos + k : 0
-			};
+			cells[e[i].page + k] =
+				(struct cpx_cell){ .pack = e[i].pack,
+						   .pos = e[i].pack ? e[i].pos + k : 0 };
 }

@@ -48,8 +48,8 @@ struct cpx_block {
 };
 
 struct cpx_pack_info {
-	uint32_t id;   /* how map segments call it; unique in a manifest, > 0 */
-	uint32_t k;    /* number within the generation that wrote it */
+	uint32_t id; /* how map segments call it; unique in a manifest, > 0 */
+	uint32_t k;  /* number within the generation that wrote it */
 	uint64_t epoch, seq;
 	char nonce[17];
 	uint64_t size, table_off;
@@ -65,8 +65,8 @@ void cpx_table_put(struct cpx_buf *out, const struct cpx_block *b);
  * Decode the table of @info. Return: 0 and *@out (malloc'ed, info->nblocks entries).
  * @what: name of the file, for messages.
  */
-int cpx_table_decode(const struct cpx_pack_info *info, const void *p, size_t n, const char *what,
-		     struct cpx_block **out, struct cpx_err *err);
+int cpx_table_decode(const struct cpx_pack_info *info, const void *p, size_t n,
+		     const char *what, struct cpx_block **out, struct cpx_err *err);
 
 /* --- map segments ------------------------------------------------------------------- */
 
@@ -89,10 +89,12 @@ struct cpx_cell {
 /* The entries for @cells; @keep_zero[i] (may be NULL): write zero cells where set, too. */
 int cpx_seg_encode(uint32_t space, uint64_t seg, const struct cpx_cell cells[CPX_SEG_PAGES],
 		   const bool *keep_zero, struct cpx_buf *out);
-/* Checks that it is segment @seg of @space. *@out is malloc'ed (NULL if none). Return: count. */
+/* Checks that it is segment @seg of @space. *@out is malloc'ed (NULL if none). Return: count.
+ */
 int64_t cpx_seg_decode(const void *p, size_t n, uint32_t space, uint64_t seg,
 		       struct cpx_seg_entry **out, struct cpx_err *err);
-void cpx_seg_paint(struct cpx_cell cells[CPX_SEG_PAGES], const struct cpx_seg_entry *e, size_t n);
+void cpx_seg_paint(struct cpx_cell cells[CPX_SEG_PAGES], const struct cpx_seg_entry *e,
+		   size_t n);
 
 /* --- manifest ----------------------------------------------------------------------- */
 

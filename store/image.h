@@ -116,6 +116,14 @@ int cpx_image_put(struct cpx_image_writer *w, uint32_t space, uint64_t off, uint
 int cpx_image_inherit(struct cpx_image_writer *w, uint32_t space, uint64_t off, uint64_t len,
 		      struct cpx_err *err);
 
+/*
+ * cpx_image_share() - [@off, @off + @len) of @space is what @from_space has at @from_off:
+ * pages that a parent and a child have in common are stored once. @from_space < @space;
+ * counts as a put does; the source is looked up at commit, as it is then.
+ */
+int cpx_image_share(struct cpx_image_writer *w, uint32_t space, uint64_t off, uint64_t len,
+		    uint32_t from_space, uint64_t from_off, struct cpx_err *err);
+
 /* Wait until all that was queued has been read. Return: 0 or the first worker's error. */
 int cpx_image_drain(struct cpx_image_writer *w, struct cpx_err *err);
 
@@ -124,8 +132,8 @@ int cpx_image_drain(struct cpx_image_writer *w, struct cpx_err *err);
  * The writer is consumed, whatever the result. On failure nothing is left in the store.
  * @note: short text for people (command line of the root process), may be NULL.
  */
-int cpx_image_commit(struct cpx_image_writer *w, const struct cpx_state *state, const char *note,
-		     struct cpx_image_stats *stats, struct cpx_err *err);
+int cpx_image_commit(struct cpx_image_writer *w, const struct cpx_state *state,
+		     const char *note, struct cpx_image_stats *stats, struct cpx_err *err);
 void cpx_image_abort(struct cpx_image_writer *w);
 
 /* Bytes read so far of all that was queued; for progress. */

@@ -13,6 +13,14 @@
 
 #include "../chpox/base/fd.h"
 
+/* A segment that is done, for those that share from it. */
+struct done_seg {
+	uint64_t seg;
+	uint32_t space;
+	struct cpx_seg_entry *entries; /* owned */
+	int64_t n;
+};
+
 struct builder {
 	struct cpx_image_writer *w;
 	struct cpx_manifest *m;
@@ -21,6 +29,8 @@ struct builder {
 	bool *used; /* packs of the base that are referred to, by index */
 	struct cpx_buf full, diff;
 	uint32_t seg_cap;
+	struct done_seg *done; /* only if there are shares; ascending */
+	size_t ndone, done_cap;
 };
 
 static int compare_pieces(const void *a, const void *b)
@@ -40,7 +50,7 @@ static int compare_pieces(const void *a, const void *b)
 /* All pieces of all workers in one sorted array; theirs are given up. */
 static int gather(struct cpx_image_writer *w, struct cpx_pieces *all, struct cpx_err *err)
 {
-	size_t n = w->inherited.n;
+	size_t n = w->others.n;
 
 	for (unsigned i = 0; i < w->nworkers; i++) {
 		n += w->workers[i].pieces.n;
@@ -48,9 +58,9 @@ static int gather(struct cpx_image_writer *w, struct cpx_pieces *all, struct cpx
 	all->v = malloc((n + 1) * sizeof(*all->v));
 	if (!all->v)
 		return cpx_err_set(err, CPX_E_NOMEM, "no memory for the page map");
-	if (w->inherited.n)
-		memcpy(all->v, w->inherited.v, w->inherited.n * sizeof(*all->v));
-	all->n = w->inherited.n;
+	if (w->others.n)
+		memcpy(all->v, w->others.v, w->others.n * sizeof(*all->v));
+	all->n = w->others.n;
 	for (unsigned i = 0; i < w->nworkers; i++) {
 		struct cpx_pieces *p = &w->workers[i].pieces;
 
@@ -64,9 +74,91 @@ static int gather(struct cpx_image_writer *w, struct cpx_pieces *all, struct cpx
 	return 0;
 }
 
+static const struct done_seg *find_done(const struct builder *b, uint32_t space, uint64_t seg)
+{
+	size_t lo = 0, hi = b->ndone;
+
+	while (lo < hi) {
+		size_t mid = lo + (hi - lo) / 2;
+		const struct done_seg *d = &b->done[mid];
+
+		if (d->space < space || (d->space == space && d->seg < seg))
+			lo = mid + 1;
+		else
+			hi = mid;
+	}
+	if (lo < b->ndone && b->done[lo].space == space && b->done[lo].seg == seg)
+		return &b->done[lo];
+	return NULL;
+}
+
+/* @n cells from cell @first on become what segment @d has from its page @from on. */
+static void paint_from(struct builder *b, uint32_t first, const struct done_seg *d,
+		       uint32_t from, uint32_t n)
+{
+	memset(b->cells + first, 0, n * sizeof(*b->cells));
+	for (int64_t i = 0; d && i < d->n; i++) {
+		const struct cpx_seg_entry *e = &d->entries[i];
+		uint32_t a = e->page < from ? from : e->page;
+		uint32_t end = e->page + e->count > from + n ? from + n : e->page + e->count;
+
+		for (uint32_t q = a; q < end; q++)
+			b->cells[first + q - from] =
+				(struct cpx_cell){ .pack = e->pack,
+						   .pos = e->pos + (q - e->page) };
+	}
+}
+
+static void paint_share(struct builder *b, const struct cpx_piece *p)
+{
+	uint32_t first = (uint32_t)(p->page % CPX_SEG_PAGES), left = p->pos;
+	uint64_t from = p->bits;
+
+	while (left) {
+		uint32_t at = (uint32_t)(from % CPX_SEG_PAGES), n = CPX_SEG_PAGES - at;
+
+		n = n > left ? left : n;
+		paint_from(b, first, find_done(b, p->n, from / CPX_SEG_PAGES), at, n);
+		first += n;
+		from += n;
+		left -= n;
+	}
+}
+
+/* Keep what this segment has become for those that share from it. */
+static int keep_done(struct builder *b, uint32_t space, uint64_t seg, struct cpx_err *err)
+{
+	struct done_seg *d;
+
+	if (b->ndone == b->done_cap) {
+		size_t cap = b->done_cap ? b->done_cap * 2 : 64;
+		void *v = realloc(b->done, cap * sizeof(*b->done));
+
+		if (!v)
+			return cpx_err_set(err, CPX_E_NOMEM, "no memory for the page map");
+		b->done = v;
+		b->done_cap = cap;
+	}
+	b->full.len = 0;
+	if (cpx_seg_encode(space, seg, b->cells, NULL, &b->full) < 0)
+		return cpx_err_set(err, CPX_E_NOMEM, "no memory for the page map");
+	d = &b->done[b->ndone];
+	*d = (struct done_seg){ .space = space, .seg = seg };
+	d->n = cpx_seg_decode(b->full.data, b->full.len, space, seg, &d->entries, err);
+	if (d->n < 0)
+		return (int)d->n;
+	b->ndone++;
+	return 0;
+}
+
 static void paint_piece(struct builder *b, const struct cpx_piece *p)
 {
 	uint32_t first = (uint32_t)(p->page % CPX_SEG_PAGES), pos = p->pos;
+
+	if (p->pack == CPX_PIECE_SHARE) {
+		paint_share(b, p);
+		return;
+	}
 
 	if (p->pack == CPX_PIECE_INHERIT) {
 		memcpy(b->cells + first, b->base + first, p->pos * sizeof(*b->cells));
@@ -137,7 +229,8 @@ static uint32_t count_cells(struct builder *b, uint64_t *inherited)
 static int encode_delta(struct builder *b, uint32_t space, uint64_t seg)
 {
 	for (uint32_t i = 0; i < CPX_SEG_PAGES; i++) {
-		bool same = b->cells[i].pack == b->base[i].pack && b->cells[i].pos == b->base[i].pos;
+		bool same = b->cells[i].pack == b->base[i].pack &&
+			    b->cells[i].pos == b->base[i].pos;
 
 		b->delta[i] = same ? (struct cpx_cell){ 0 } : b->cells[i];
 		b->keep_zero[i] = !same && !b->cells[i].pack;
@@ -194,7 +287,8 @@ static int add_ref(struct builder *b, const struct cpx_seg_ref *ref, struct cpx_
 }
 
 /* @p[0..n): all pieces of one segment. */
-static int build_seg(struct builder *b, const struct cpx_piece *p, size_t n, struct cpx_err *err)
+static int build_seg(struct builder *b, const struct cpx_piece *p, size_t n,
+		     struct cpx_err *err)
 {
 	struct cpx_seg_ref ref = { .space = p->space, .seg = p->page / CPX_SEG_PAGES };
 	uint32_t index;
@@ -208,6 +302,11 @@ static int build_seg(struct builder *b, const struct cpx_piece *p, size_t n, str
 	ref.pages = count_cells(b, &b->m->stats.pages_inherited);
 	if (!ref.pages)
 		return 0;
+	if (b->w->shares) {
+		rc = keep_done(b, ref.space, ref.seg, err);
+		if (rc < 0)
+			return rc;
+	}
 	rc = write_seg(b, &ref, index == UINT32_MAX ? NULL : &b->w->base->m.segs[index], err);
 	if (rc < 0)
 		return rc;
@@ -270,6 +369,9 @@ int cpx_map_build(struct cpx_image_writer *w, struct cpx_manifest *m, struct cpx
 		else
 			rc = cpx_err_set(err, CPX_E_NOMEM, "no memory for the page map");
 	}
+	for (size_t i = 0; i < b.ndone; i++)
+		free(b.done[i].entries);
+	free(b.done);
 	cpx_buf_free(&b.full);
 	cpx_buf_free(&b.diff);
 	free(b.cells);

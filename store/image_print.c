@@ -52,14 +52,16 @@ static void print_head(const struct cpx_image *img, struct cpx_buf *out)
 
 	time_text(m->realtime_ns, when);
 	clean_text(m->note, note, sizeof(note));
-	say(out, "manifest job=%s epoch=%" PRIu64 " seq=%" PRIu64 " nonce=%s time=%s bytes=%zu\n",
+	say(out,
+	    "manifest job=%s epoch=%" PRIu64 " seq=%" PRIu64 " nonce=%s time=%s bytes=%zu\n",
 	    m->id.job, m->id.epoch, m->id.seq, m->id.nonce, when, img->manifest_len);
 	say(out, "note %s\n", note);
 	say(out,
 	    "sizes bytes_memory=%" PRIu64 " bytes_zero=%" PRIu64 " bytes_stored=%" PRIu64
 	    " pages_inherited=%" PRIu64 " state=%zu state_stored=%zu\n",
-	    m->stats.bytes_memory, m->stats.bytes_zero, m->stats.bytes_stored + img->manifest_len,
-	    m->stats.pages_inherited, m->state_len, m->state_stored);
+	    m->stats.bytes_memory, m->stats.bytes_zero,
+	    m->stats.bytes_stored + img->manifest_len, m->stats.pages_inherited, m->state_len,
+	    m->state_stored);
 	if (m->has_base)
 		say(out, "base epoch=%" PRIu64 " seq=%" PRIu64 " nonce=%s\n", m->base.epoch,
 		    m->base.seq, m->base.nonce);
@@ -79,8 +81,8 @@ static int print_packs(struct cpx_image *img, struct cpx_buf *out, struct cpx_er
 			raw += img->packs[i].table[b].raw;
 		cpx_pack_put(img, i);
 		cpx_pack_path(img, i, path);
-		say(out, "pack id=%u file=%s bytes=%" PRIu64 " blocks=%u raw=%" PRIu64 "\n", p->id,
-		    path, p->size, p->nblocks, raw);
+		say(out, "pack id=%u file=%s bytes=%" PRIu64 " blocks=%u raw=%" PRIu64 "\n",
+		    p->id, path, p->size, p->nblocks, raw);
 	}
 	return 0;
 }
@@ -117,8 +119,9 @@ static json_t *json_head(const struct cpx_image *img)
 	json_object_set_new(o, "bytes_manifest", json_integer((json_int_t)img->manifest_len));
 	json_object_set_new(o, "bytes_memory", json_integer((json_int_t)m->stats.bytes_memory));
 	json_object_set_new(o, "bytes_zero", json_integer((json_int_t)m->stats.bytes_zero));
-	json_object_set_new(o, "bytes_stored",
-			    json_integer((json_int_t)(m->stats.bytes_stored + img->manifest_len)));
+	json_object_set_new(
+		o, "bytes_stored",
+		json_integer((json_int_t)(m->stats.bytes_stored + img->manifest_len)));
 	json_object_set_new(o, "pages_inherited",
 			    json_integer((json_int_t)m->stats.pages_inherited));
 	if (m->has_base)
@@ -138,9 +141,10 @@ static json_t *json_packs(const struct cpx_image *img)
 		char path[CPX_NAME_MAX];
 
 		cpx_pack_path(img, i, path);
-		json_array_append_new(a, json_pack("{s:I, s:s, s:I, s:I}", "id", (json_int_t)p->id,
-						   "file", path, "bytes", (json_int_t)p->size,
-						   "blocks", (json_int_t)p->nblocks));
+		json_array_append_new(a,
+				      json_pack("{s:I, s:s, s:I, s:I}", "id", (json_int_t)p->id,
+						"file", path, "bytes", (json_int_t)p->size,
+						"blocks", (json_int_t)p->nblocks));
 	}
 	return a;
 }
@@ -152,11 +156,10 @@ static json_t *json_maps(const struct cpx_image *img)
 	for (uint32_t i = 0; i < img->m.nsegs; i++) {
 		const struct cpx_seg_ref *r = &img->m.segs[i];
 
-		json_array_append_new(a, json_pack("{s:I, s:I, s:I, s:I}", "space",
-						   (json_int_t)r->space, "offset",
-						   (json_int_t)(r->seg << CPX_SEG_SHIFT), "pages",
-						   (json_int_t)r->pages, "runs",
-						   (json_int_t)r->nruns));
+		json_array_append_new(
+			a, json_pack("{s:I, s:I, s:I, s:I}", "space", (json_int_t)r->space,
+				     "offset", (json_int_t)(r->seg << CPX_SEG_SHIFT), "pages",
+				     (json_int_t)r->pages, "runs", (json_int_t)r->nruns));
 	}
 	return a;
 }

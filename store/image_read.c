@@ -157,8 +157,9 @@ static int load_table(struct cpx_image *img, uint32_t i, int fd, struct cpx_bloc
 	if (!raw)
 		return cpx_err_set(err, CPX_E_NOMEM, "no memory for the table of %s", shown);
 	if (fstat(fd, &st) < 0 || (uint64_t)st.st_size != info->size)
-		return cpx_err_set(err, CPX_E_CHECKSUM, "%s has %llu bytes instead of %llu", shown,
-				   (unsigned long long)st.st_size, (unsigned long long)info->size);
+		return cpx_err_set(err, CPX_E_CHECKSUM, "%s has %llu bytes instead of %llu",
+				   shown, (unsigned long long)st.st_size,
+				   (unsigned long long)info->size);
 	rc = cpx_io_read(&img->store->io, fd, path, header, sizeof(header), 0, err);
 	if (rc == 0)
 		rc = cpx_io_read(&img->store->io, fd, path, raw, n, info->table_off, err);
@@ -168,9 +169,10 @@ static int load_table(struct cpx_image *img, uint32_t i, int fd, struct cpx_bloc
 	memcpy(id.nonce, info->nonce, sizeof(id.nonce));
 	cpx_pack_header(&id, info->k, want);
 	cpx_pack_digest(header, raw, n, digest);
-	if (memcmp(header, want, sizeof(want)) != 0 || memcmp(digest, info->digest, CPX_DIGEST) != 0)
-		return cpx_err_set(err, CPX_E_CHECKSUM, "%s was changed: its digest does not fit",
-				   shown);
+	if (memcmp(header, want, sizeof(want)) != 0 ||
+	    memcmp(digest, info->digest, CPX_DIGEST) != 0)
+		return cpx_err_set(err, CPX_E_CHECKSUM,
+				   "%s was changed: its digest does not fit", shown);
 	return cpx_table_decode(info, raw, n, shown, out, err);
 }
 
@@ -226,8 +228,8 @@ void cpx_pack_put(struct cpx_image *img, uint32_t i)
 	pthread_mutex_unlock(&img->lock);
 }
 
-int cpx_block_decode(const struct cpx_image *img, uint32_t i, uint32_t block, const void *stored,
-		     void *out, struct cpx_err *err)
+int cpx_block_decode(const struct cpx_image *img, uint32_t i, uint32_t block,
+		     const void *stored, void *out, struct cpx_err *err)
 {
 	const struct cpx_block *b = &img->packs[i].table[block];
 	char path[CPX_NAME_MAX];
@@ -258,7 +260,8 @@ static int read_block(struct cpx_image *img, uint32_t i, uint32_t block, void *o
 	if (!stored)
 		return cpx_err_set(err, CPX_E_NOMEM, "no memory for a block");
 	cpx_pack_path(img, i, path);
-	rc = cpx_io_read(&img->store->io, img->packs[i].fd, path, stored, b->stored, b->off, err);
+	rc = cpx_io_read(&img->store->io, img->packs[i].fd, path, stored, b->stored, b->off,
+			 err);
 	return rc < 0 ? rc : cpx_block_decode(img, i, block, stored, out, err);
 }
 

@@ -172,8 +172,9 @@ static int add_split(struct scan *s, struct want w, struct cpx_err *err)
 }
 
 /* What of entry @e (segment at @base) lies in [@off, @end). */
-static int add_want(struct scan *s, uint32_t space, uint64_t base, const struct cpx_seg_entry *e,
-		    uint64_t off, uint64_t end, struct cpx_err *err)
+static int add_want(struct scan *s, uint32_t space, uint64_t base,
+		    const struct cpx_seg_entry *e, uint64_t off, uint64_t end,
+		    struct cpx_err *err)
 {
 	const struct cpx_manifest *m = &s->img->m;
 	uint64_t a = base + (uint64_t)e->page * CPX_PAGE;
@@ -222,7 +223,8 @@ static int want_ranges(struct scan *s, const struct cpx_extent *ranges, size_t n
 		return cpx_err_set(err, CPX_E_NOMEM, "no memory to plan reading");
 	for (size_t i = 0; i < n; i++) {
 		v[i] = ranges[i];
-		if (v[i].off % CPX_PAGE || v[i].len % CPX_PAGE || v[i].len > UINT64_MAX - v[i].off)
+		if (v[i].off % CPX_PAGE || v[i].len % CPX_PAGE ||
+		    v[i].len > UINT64_MAX - v[i].off)
 			return cpx_err_set(err, CPX_E_INVAL, "a range is not of whole pages");
 	}
 	qsort(v, n, sizeof(*v), compare_extents);
@@ -258,7 +260,8 @@ static int plan_wants(struct scan *s, struct cpx_err *err)
 	for (size_t i = 0; i < s->nwants; i += n) {
 		const struct want *w = &s->wants[i];
 		const struct grid *g = &s->grids[w->pack];
-		uint32_t first = w->pos / CPX_BLOCK_PAGES, cell = cell_of(g, first), last = first;
+		uint32_t first = w->pos / CPX_BLOCK_PAGES, cell = cell_of(g, first),
+			 last = first;
 
 		for (n = 0; i + n < s->nwants && w[n].pack == w->pack &&
 			    cell_of(g, w[n].pos / CPX_BLOCK_PAGES) == cell;
@@ -267,8 +270,9 @@ static int plan_wants(struct scan *s, struct cpx_err *err)
 
 			last = reach > last ? reach : last;
 		}
-		const struct task t = { .pack = w->pack, .first = first, .end = last + 1,
-					.want = i, .nwants = n };
+		const struct task t = {
+			.pack = w->pack, .first = first, .end = last + 1, .want = i, .nwants = n
+		};
 
 		if (add_task(s, &t) < 0)
 			return cpx_err_set(err, CPX_E_NOMEM, "no memory to plan reading");
@@ -283,9 +287,11 @@ static int plan_all(struct scan *s, struct cpx_err *err)
 		int rc = need_grid(s, p, err);
 
 		for (uint32_t i = 0; rc == 0 && i < g->n; i++) {
-			const struct task t = { .pack = p, .first = g->cut[i],
-						.end = i + 1 < g->n ? g->cut[i + 1] :
-								      s->img->m.packs[p].nblocks };
+			const struct task t = { .pack = p,
+						.first = g->cut[i],
+						.end = i + 1 < g->n
+							       ? g->cut[i + 1]
+							       : s->img->m.packs[p].nblocks };
 
 			if (add_task(s, &t) < 0)
 				rc = cpx_err_set(err, CPX_E_NOMEM, "no memory to plan reading");
@@ -343,8 +349,8 @@ static int hand_over(struct scanner *w, const struct task *t, size_t *want, uint
 }
 
 /* Whether a wanted page lies in @block, and none behind its last page. */
-static int check_block(const struct scanner *w, const struct task *t, size_t want, uint32_t block,
-		       bool *wanted, struct cpx_err *err)
+static int check_block(const struct scanner *w, const struct task *t, size_t want,
+		       uint32_t block, bool *wanted, struct cpx_err *err)
 {
 	const struct cpx_block *b = &w->s->img->packs[t->pack].table[block];
 	uint32_t from = block * CPX_BLOCK_PAGES, to = from + CPX_BLOCK_PAGES;
@@ -540,8 +546,8 @@ static int verify_maps(struct cpx_image *img, struct cpx_err *err)
 
 		for (int64_t k = 0; rc == 0 && k < s->n; k++) {
 			const struct cpx_seg_entry *e = &s->entries[k];
-			uint32_t p = (uint32_t)(cpx_manifest_pack(&img->m, e->pack) -
-						img->m.packs);
+			uint32_t p =
+				(uint32_t)(cpx_manifest_pack(&img->m, e->pack) - img->m.packs);
 
 			pages += e->count;
 			for (uint32_t q = e->pos; rc == 0 && q < e->pos + e->count; q++) {
@@ -555,7 +561,8 @@ static int verify_maps(struct cpx_image *img, struct cpx_err *err)
 			}
 		}
 		if (rc == 0 && pages != img->m.segs[i].pages)
-			rc = cpx_err_set(err, CPX_E_FORMAT, "a map segment has %lld pages, not %u",
+			rc = cpx_err_set(err, CPX_E_FORMAT,
+					 "a map segment has %lld pages, not %u",
 					 (long long)pages, img->m.segs[i].pages);
 		if (rc < 0)
 			return rc;

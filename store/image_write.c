@@ -24,8 +24,8 @@
 #include "../chpox/base/clock.h"
 #include "../chpox/base/fd.h"
 
-#define THREADS_AT (1u << 20)  /* bytes queued; less is quicker without */
-#define SLICE (16u * CPX_WINDOW) /* what a worker takes at once */
+#define THREADS_AT (1u << 20)	/* bytes queued; less is quicker without */
+#define SLICE (4u * CPX_WINDOW) /* what a worker takes at once */
 #define QUEUE_MAX 65536u
 #define BUF_SIZE (CPX_WINDOW + CPX_BLOCK_RAW)
 
@@ -143,7 +143,8 @@ int cpx_worker_block(struct cpx_image_worker *k, enum cpx_block_kind kind, const
 }
 
 /* Write the pages at the start of the buffer, whole blocks or (@all) to the last one. */
-static int flush_pages(struct cpx_image_worker *k, uint32_t pages, bool all, struct cpx_err *err)
+static int flush_pages(struct cpx_image_worker *k, uint32_t pages, bool all,
+		       struct cpx_err *err)
 {
 	uint32_t done = 0;
 
@@ -158,7 +159,8 @@ static int flush_pages(struct cpx_image_worker *k, uint32_t pages, bool all, str
 	}
 	k->pending = pages - done;
 	if (done && k->pending)
-		memmove(k->buf, k->buf + (size_t)done * CPX_PAGE, (size_t)k->pending * CPX_PAGE);
+		memmove(k->buf, k->buf + (size_t)done * CPX_PAGE,
+			(size_t)k->pending * CPX_PAGE);
 	return 0;
 }
 
@@ -206,7 +208,8 @@ static uint64_t squeeze(uint8_t *at, uint32_t n, uint32_t *stored)
 		if (page_is_zero(at + (size_t)i * CPX_PAGE))
 			continue;
 		if (kept != i)
-			memcpy(at + (size_t)kept * CPX_PAGE, at + (size_t)i * CPX_PAGE, CPX_PAGE);
+			memcpy(at + (size_t)kept * CPX_PAGE, at + (size_t)i * CPX_PAGE,
+			       CPX_PAGE);
 		bits |= 1ull << i;
 		kept++;
 	}
@@ -345,8 +348,10 @@ static void *worker_main(void *arg)
 	if (rc == 0 && !has_failed(w) && k->packer.open) {
 		rc = flush_pages(k, k->pending, true, &err);
 		/* the first worker's pack takes the map yet */
-		if (rc == 0 && k != w->workers)
+		if (rc == 0 && k != w->workers) {
 			rc = finish_pack(k, &err);
+			cpx_packer_free(&k->packer);
+		}
 		if (rc < 0)
 			fail(w, &err);
 	}
@@ -421,8 +426,12 @@ static int range_ok(uint64_t off, uint64_t len, struct cpx_err *err)
 int cpx_image_put(struct cpx_image_writer *w, uint32_t space, uint64_t off, uint64_t len,
 		  cpx_page_reader reader, void *ctx, struct cpx_err *err)
 {
-	struct cpx_put put = { .off = off, .end = off + len, .space = space,
-			       .seq = w->next_seq++, .reader = reader, .ctx = ctx };
+	struct cpx_put put = { .off = off,
+			       .end = off + len,
+			       .space = space,
+			       .seq = w->next_seq++,
+			       .reader = reader,
+			       .ctx = ctx };
 	uint64_t queued;
 	int rc = range_ok(off, len, err);
 
@@ -466,15 +475,54 @@ int cpx_image_inherit(struct cpx_image_writer *w, uint32_t space, uint64_t off, 
 	     w->base->m.segs[i].seg * CPX_SEG_PAGES < end;
 	     i++) {
 		uint64_t a = w->base->m.segs[i].seg * CPX_SEG_PAGES, b = a + CPX_SEG_PAGES;
-		struct cpx_piece *p = cpx_pieces_add(&w->inherited);
+		struct cpx_piece *p = cpx_pieces_add(&w->others);
 
 		if (!p)
 			return cpx_err_set(err, CPX_E_NOMEM, "no memory for the page map");
 		a = a < first ? first : a;
 		b = b > end ? end : b;
-		*p = (struct cpx_piece){ .page = a, .space = space, .seq = w->next_seq,
-					 .pack = CPX_PIECE_INHERIT, .pos = (uint32_t)(b - a) };
+		*p = (struct cpx_piece){ .page = a,
+					 .space = space,
+					 .seq = w->next_seq,
+					 .pack = CPX_PIECE_INHERIT,
+					 .pos = (uint32_t)(b - a) };
 	}
+	w->next_seq++;
+	return 0;
+}
+
+int cpx_image_share(struct cpx_image_writer *w, uint32_t space, uint64_t off, uint64_t len,
+		    uint32_t from_space, uint64_t from_off, struct cpx_err *err)
+{
+	uint64_t page = off / CPX_PAGE, end = (off + len) / CPX_PAGE,
+		 from = from_off / CPX_PAGE;
+	int rc = range_ok(off, len, err);
+
+	if (rc == 0)
+		rc = range_ok(from_off, len, err);
+	if (rc < 0 || !len)
+		return rc;
+	if (from_space >= space)
+		return cpx_err_set(err, CPX_E_INVAL, "space %u cannot share from space %u",
+				   space, from_space);
+	while (page < end) {
+		uint64_t n = CPX_SEG_PAGES - page % CPX_SEG_PAGES;
+		struct cpx_piece *p = cpx_pieces_add(&w->others);
+
+		if (!p)
+			return cpx_err_set(err, CPX_E_NOMEM, "no memory for the page map");
+		n = n > end - page ? end - page : n;
+		*p = (struct cpx_piece){ .page = page,
+					 .bits = from,
+					 .space = space,
+					 .seq = w->next_seq,
+					 .pack = CPX_PIECE_SHARE,
+					 .pos = (uint32_t)n,
+					 .n = from_space };
+		page += n;
+		from += n;
+	}
+	w->shares = true;
 	w->next_seq++;
 	return 0;
 }
@@ -594,7 +642,7 @@ static void free_writer(struct cpx_image_writer *w)
 	free(w->workers);
 	free(w->queue);
 	free(w->infos);
-	free(w->inherited.v);
+	free(w->others.v);
 	pthread_mutex_destroy(&w->lock);
 	pthread_cond_destroy(&w->work);
 	pthread_cond_destroy(&w->idle);
@@ -650,7 +698,8 @@ static void remove_files(struct cpx_image_writer *w)
 
 static void discard(struct cpx_image_writer *w)
 {
-	const struct cpx_err stopped = { .code = CPX_E_INVAL, .msg = "the checkpoint was dropped" };
+	const struct cpx_err stopped = { .code = CPX_E_INVAL,
+					 .msg = "the checkpoint was dropped" };
 
 	fail(w, &stopped);
 	join_threads(w);
@@ -696,7 +745,8 @@ static int compare_infos(const void *a, const void *b)
 	return x->id < y->id ? -1 : x->id > y->id;
 }
 
-static int add_own_packs(struct cpx_image_writer *w, struct cpx_manifest *m, struct cpx_err *err)
+static int add_own_packs(struct cpx_image_writer *w, struct cpx_manifest *m,
+			 struct cpx_err *err)
 {
 	void *v = realloc(m->packs, ((size_t)m->npacks + w->ninfos + 1) * sizeof(*m->packs));
 
@@ -773,8 +823,8 @@ static int commit(struct cpx_image_writer *w, const struct cpx_state *state, con
 	return write_manifest(w, m, len, err);
 }
 
-int cpx_image_commit(struct cpx_image_writer *w, const struct cpx_state *state, const char *note,
-		     struct cpx_image_stats *stats, struct cpx_err *err)
+int cpx_image_commit(struct cpx_image_writer *w, const struct cpx_state *state,
+		     const char *note, struct cpx_image_stats *stats, struct cpx_err *err)
 {
 	struct cpx_manifest m = { 0 };
 	size_t len = 0;

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* image_write.h - the inside of a writer: image_write.c makes pieces, image_map.c the map of them. */
+/* image_write.h - the inside of a writer: image_write.c makes pieces, image_map.c the map of
+ * them. */
 #ifndef CPX_STORE_IMAGE_WRITE_H
 #define CPX_STORE_IMAGE_WRITE_H
 
@@ -14,11 +15,13 @@
 #define CPX_WINDOW_PAGES 64u /* read and tested at once; a bit each in a piece */
 #define CPX_WINDOW (CPX_WINDOW_PAGES * CPX_PAGE)
 #define CPX_PIECE_INHERIT UINT32_MAX
+#define CPX_PIECE_SHARE (UINT32_MAX - 1)
 
 /*
  * What became of up to 64 pages that were put: bit i of @bits says page @page + i is
  * stored; the stored ones are at @pos, @pos + 1 … of @pack. With CPX_PIECE_INHERIT:
- * @pos pages from @page on (within one segment) are as in the base.
+ * @pos pages from @page on (within one segment) are as in the base. With CPX_PIECE_SHARE:
+ * they are as those of space @n from page @bits on.
  */
 struct cpx_piece {
 	uint64_t page, bits;
@@ -43,9 +46,9 @@ struct cpx_image_worker {
 	pthread_t thread;
 	struct cpx_packer packer;
 	struct cpx_codec_ctx *codec;
-	uint8_t *buf;	  /* a window and a block, page-aligned */
+	uint8_t *buf;	   /* a window and a block, page-aligned */
 	uint8_t *squeezed; /* CPX_SEG_RAW_MAX */
-	uint32_t pending; /* pages at the start of buf that are not in a block yet */
+	uint32_t pending;  /* pages at the start of buf that are not in a block yet */
 	struct cpx_pieces pieces;
 	uint64_t bytes_memory, bytes_zero;
 };
@@ -77,7 +80,8 @@ struct cpx_image_writer {
 	struct cpx_err err;
 	struct cpx_pack_info *infos; /* finished packs */
 	uint32_t ninfos;
-	struct cpx_pieces inherited;
+	struct cpx_pieces others; /* inherited and shared */
+	bool shares;
 };
 
 /* Compress and append one block, beginning a pack or going to the next one as needed. */

@@ -350,12 +350,12 @@ static int check_head(const uint8_t *p, size_t n, const char *what, struct cpx_e
 				   "%s has format version %u; this program reads %u", what,
 				   version, CPX_FORMAT_VERSION);
 	if (size != n)
-		return cpx_err_set(err, CPX_E_CHECKSUM, "%s has %zu bytes instead of %llu", what,
-				   n, (unsigned long long)size);
+		return cpx_err_set(err, CPX_E_CHECKSUM, "%s has %zu bytes instead of %llu",
+				   what, n, (unsigned long long)size);
 	digest_of(p, n - CPX_DIGEST, digest);
 	if (memcmp(digest, p + n - CPX_DIGEST, CPX_DIGEST) != 0)
-		return cpx_err_set(err, CPX_E_CHECKSUM, "%s was changed: its digest does not fit",
-				   what);
+		return cpx_err_set(err, CPX_E_CHECKSUM,
+				   "%s was changed: its digest does not fit", what);
 	if (flags)
 		return cpx_err_set(err, CPX_E_FORMAT, "%s needs a newer version", what);
 	return 0;
@@ -376,10 +376,11 @@ static int decode_section(struct cpx_rd *r, int next, struct cpx_manifest *m, co
 	if (type >= SEC_COUNT && (flags & SECTION_OPTIONAL))
 		return 0;
 	if (type >= SEC_COUNT)
-		return cpx_err_set(err, CPX_E_FORMAT, "%s: section %u is of a newer version", what,
-				   type);
+		return cpx_err_set(err, CPX_E_FORMAT, "%s: section %u is of a newer version",
+				   what, type);
 	if (type != next)
-		return cpx_err_set(err, CPX_E_FORMAT, "%s: section %u out of place", what, type);
+		return cpx_err_set(err, CPX_E_FORMAT, "%s: section %u out of place", what,
+				   type);
 	sub = cpx_rd_init(body, len);
 	rc = sections[type].decode(&sub, m);
 	if (rc == 0 && sub.failed)

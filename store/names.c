@@ -16,8 +16,8 @@ bool cpx_job_name_valid(const char *name)
 
 	if (n == 0 || n >= CPX_JOB_NAME_MAX || name[0] == '.' || name[0] == '-')
 		return false;
-	return strspn(name, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-") ==
-	       n;
+	return strspn(name,
+		      "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-") == n;
 }
 
 bool cpx_gen_valid(const struct cpx_gen_id *id)
@@ -41,7 +41,8 @@ void cpx_name_manifest(const struct cpx_gen_id *id, bool temporary, char out[CPX
 void cpx_name_pack(const char *job, uint64_t epoch, uint64_t seq, const char *nonce, uint32_t k,
 		   char out[CPX_NAME_MAX])
 {
-	snprintf(out, CPX_NAME_MAX, "jobs/%.*s/%016" PRIx64 "-%016" PRIx64 "-%.16s.%" PRIx32 ".p",
+	snprintf(out, CPX_NAME_MAX,
+		 "jobs/%.*s/%016" PRIx64 "-%016" PRIx64 "-%.16s.%" PRIx32 ".p",
 		 CPX_JOB_NAME_MAX - 1, job, epoch, seq, nonce, k);
 }
 

@@ -138,8 +138,8 @@ int cpx_io_open(struct cpx_io *io, const char *path, struct cpx_err *err)
 	return fd;
 }
 
-int cpx_io_read(struct cpx_io *io, int fd, const char *path, void *buf, size_t len, uint64_t off,
-		struct cpx_err *err)
+int cpx_io_read(struct cpx_io *io, int fd, const char *path, void *buf, size_t len,
+		uint64_t off, struct cpx_err *err)
 {
 	struct cpx_io_op op = { .kind = CPX_IO_READ, .path = path, .off = off, .len = len };
 	ssize_t n = -1;
@@ -149,8 +149,9 @@ int cpx_io_read(struct cpx_io *io, int fd, const char *path, void *buf, size_t l
 	if (n < 0)
 		return failed(io, "read", path, err);
 	if ((size_t)n < len)
-		return cpx_err_set(err, CPX_E_CHECKSUM, "%s/%s is cut off at byte %llu", io->shown,
-				   path, (unsigned long long)off + (unsigned long long)n);
+		return cpx_err_set(err, CPX_E_CHECKSUM, "%s/%s is cut off at byte %llu",
+				   io->shown, path,
+				   (unsigned long long)off + (unsigned long long)n);
 	return 0;
 }
 
@@ -189,7 +190,9 @@ bool cpx_io_direct(struct cpx_io_file *f)
 
 int cpx_io_allocate(struct cpx_io_file *f, uint64_t off, uint64_t len)
 {
-	struct cpx_io_op op = { .kind = CPX_IO_ALLOCATE, .path = f->path, .off = off, .len = len };
+	struct cpx_io_op op = {
+		.kind = CPX_IO_ALLOCATE, .path = f->path, .off = off, .len = len
+	};
 	struct cpx_owner_saved saved;
 	int rc = -1;
 
@@ -359,9 +362,9 @@ enum name_call { NAME_MKDIR, NAME_RMDIR, NAME_UNLINK, NAME_SYNC };
 static int do_name(struct cpx_io *io, enum name_call call, const char *path)
 {
 	const char *last;
-	CPX_AUTO_FD dir = call == NAME_SYNC ? open_beneath(io->root, path,
-							   O_RDONLY | O_DIRECTORY, 0) :
-					      open_parent(io, path, &last);
+	CPX_AUTO_FD dir = call == NAME_SYNC
+				  ? open_beneath(io->root, path, O_RDONLY | O_DIRECTORY, 0)
+				  : open_parent(io, path, &last);
 
 	if (dir < 0)
 		return -1;

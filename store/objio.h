@@ -54,7 +54,7 @@ struct cpx_io_hook {
 };
 
 struct cpx_io {
-	int root; /* directory descriptor */
+	int root;    /* directory descriptor */
 	char *shown; /* its path, for messages; owned */
 	struct cpx_owner owner;
 	struct cpx_io_hook hook;
@@ -75,7 +75,8 @@ struct cpx_io_queue {
 	char path[CPX_IO_PATH_MAX]; /* of the write that failed */
 };
 
-/* Open (and with @create make) the root directory @path as @uid. Consumes nothing on failure. */
+/* Open (and with @create make) the root directory @path as @uid. Consumes nothing on failure.
+ */
 int cpx_io_init(struct cpx_io *io, const char *path, bool create, uint32_t uid, uint32_t gid,
 		struct cpx_err *err);
 void cpx_io_fini(struct cpx_io *io);
@@ -83,8 +84,8 @@ void cpx_io_fini(struct cpx_io *io);
 /* Read-only descriptor of @path. */
 int cpx_io_open(struct cpx_io *io, const char *path, struct cpx_err *err);
 /* Read exactly @len bytes; fewer are CPX_E_CHECKSUM ("cut off"). @path: for the message. */
-int cpx_io_read(struct cpx_io *io, int fd, const char *path, void *buf, size_t len, uint64_t off,
-		struct cpx_err *err);
+int cpx_io_read(struct cpx_io *io, int fd, const char *path, void *buf, size_t len,
+		uint64_t off, struct cpx_err *err);
 
 /* A new file, 0600, for writing. CPX_E_EXIST if the name is taken. */
 int cpx_io_create(struct cpx_io *io, const char *path, struct cpx_io_file *f,
@@ -116,7 +117,8 @@ int cpx_io_fsync_dir(struct cpx_io *io, const char *path, struct cpx_err *err);
 int cpx_io_rename(struct cpx_io *io, const char *from, const char *to, struct cpx_err *err);
 int cpx_io_unlink(struct cpx_io *io, const char *path, struct cpx_err *err);
 bool cpx_io_exists(struct cpx_io *io, const char *path);
-/* Names in directory @path without . and ..; no such directory: none. A negative return of @each ends it. */
+/* Names in directory @path without . and ..; no such directory: none. A negative return of
+ * @each ends it. */
 int cpx_io_list(struct cpx_io *io, const char *path, int (*each)(void *ctx, const char *name),
 		void *ctx, struct cpx_err *err);
 

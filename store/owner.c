@@ -74,7 +74,8 @@ int cpx_owner_init(struct cpx_owner *o, uint32_t uid, uint32_t gid, struct cpx_e
 	o->gid = gid;
 	if (look_up_groups(o) < 0) {
 		cpx_owner_free(o);
-		return cpx_err_set(err, CPX_E_NOMEM, "no memory for the groups of user %u", uid);
+		return cpx_err_set(err, CPX_E_NOMEM, "no memory for the groups of user %u",
+				   uid);
 	}
 	o->set = true;
 	return 0;
@@ -155,8 +156,8 @@ int cpx_owner_enter(const struct cpx_owner *o, struct cpx_owner_saved *s)
 	s->gid = (uint32_t)setfsgid(o->gid);
 	s->uid = (uint32_t)setfsuid(o->uid);
 	/* setfsuid() reports no failure: ask again */
-	if ((uint32_t)setfsuid((uid_t)-1) != o->uid || (uint32_t)setfsgid((gid_t)-1) != o->gid ||
-	    caps_set(s, false) < 0) {
+	if ((uint32_t)setfsuid((uid_t)-1) != o->uid ||
+	    (uint32_t)setfsgid((gid_t)-1) != o->gid || caps_set(s, false) < 0) {
 		cpx_owner_leave(s);
 		errno = EPERM;
 		return -1;

@@ -18,6 +18,8 @@
 #include "../chpox/base/err.h"
 
 #define ALLOCATE_STEP (32u << 20)
+/* Below this the page cache is quicker: taking an I/O context down costs 25 ms. */
+#define DIRECT_AT (4u << 20)
 
 static int append(struct cpx_packer *p, const void *data, size_t n, struct cpx_err *err);
 
@@ -63,34 +65,41 @@ int cpx_packer_begin(struct cpx_packer *p, struct cpx_io *io, const struct cpx_g
 	return append(p, p->header, CPX_PACK_HEADER, err);
 }
 
-/* The pack turns out to be larger than one chunk. */
+/* The pack turns out to be a large one. What was written before stays in the page cache. */
 static void start(struct cpx_packer *p)
 {
-	bool direct = cpx_io_direct(&p->file);
-
 	p->started = true;
-	p->no_allocate = !direct;
-	if (direct && !p->queue_up) {
+	p->no_allocate = false;
+	if (p->queue_up) {
+		/* not the first pack: what could be had for that is to be had for this one */
+		p->started = cpx_io_direct(&p->file);
+	} else if (cpx_io_direct(&p->file)) {
 		cpx_io_queue_init(&p->queue);
 		p->queue_up = true;
 	}
+}
+
+static bool is_async(const struct cpx_packer *p)
+{
+	return p->started && p->queue_up;
 }
 
 static int write_chunk(struct cpx_packer *p, size_t len, struct cpx_err *err)
 {
 	int rc;
 
-	if (!p->queue_up)
+	if (!is_async(p))
 		return cpx_io_write(&p->file, p->chunks[p->cur], len, p->chunk_off, err);
 	if (!p->no_allocate && p->chunk_off + len > p->allocated) {
 		/* a refusal is no error yet: the writes will tell whether there is room */
+		p->allocated = p->chunk_off;
 		if (cpx_io_allocate(&p->file, p->allocated, ALLOCATE_STEP) < 0)
 			p->no_allocate = true;
 		else
 			p->allocated += ALLOCATE_STEP;
 	}
-	rc = cpx_io_queue_write(&p->queue, p->cur, &p->file, p->chunks[p->cur], len, p->chunk_off,
-				err);
+	rc = cpx_io_queue_write(&p->queue, p->cur, &p->file, p->chunks[p->cur], len,
+				p->chunk_off, err);
 	if (rc < 0)
 		return rc;
 	rc = cpx_io_queue_slot(&p->queue, err);
@@ -115,7 +124,7 @@ static int append(struct cpx_packer *p, const void *data, size_t n, struct cpx_e
 		n -= take;
 		if (p->fill < CPX_CHUNK)
 			break;
-		if (!p->started)
+		if (!p->started && (p->queue_up || p->chunk_off >= DIRECT_AT))
 			start(p);
 		rc = write_chunk(p, CPX_CHUNK, err);
 		if (rc < 0)
@@ -151,7 +160,7 @@ static int write_rest(struct cpx_packer *p, struct cpx_err *err)
 
 	if (!len)
 		return 0;
-	if (p->queue_up && p->started) {
+	if (is_async(p)) {
 		len = (len + CPX_PAGE - 1) / CPX_PAGE * CPX_PAGE;
 		memset(p->chunks[p->cur] + p->fill, 0, len - p->fill);
 		return write_chunk(p, len, err);
@@ -168,9 +177,9 @@ int cpx_packer_finish(struct cpx_packer *p, struct cpx_err *err)
 	rc = append(p, p->table.data, p->table.len, err);
 	if (rc == 0)
 		rc = write_rest(p, err);
-	if (rc == 0 && p->queue_up)
+	if (rc == 0 && is_async(p))
 		rc = cpx_io_queue_drain(&p->queue, err);
-	if (rc == 0 && p->started && p->queue_up)
+	if (rc == 0 && is_async(p))
 		rc = cpx_io_truncate(&p->file, p->size, err);
 	if (rc == 0)
 		rc = cpx_io_fsync(&p->file, err);

@@ -19,8 +19,9 @@ unsigned cpx_store_workers(unsigned wanted)
 	long n;
 
 	if (!wanted) {
-		n = sched_getaffinity(0, sizeof(set), &set) == 0 ? CPU_COUNT(&set) :
-								   sysconf(_SC_NPROCESSORS_ONLN);
+		n = sched_getaffinity(0, sizeof(set), &set) == 0
+			    ? CPU_COUNT(&set)
+			    : sysconf(_SC_NPROCESSORS_ONLN);
 		wanted = n > 0 ? (unsigned)n : 1;
 	}
 	return wanted < WORKERS_LIMIT ? wanted : WORKERS_LIMIT;
@@ -31,13 +32,14 @@ static int path_of(const char *url, const char **path, struct cpx_err *err)
 	const char *scheme = strstr(url, "://");
 
 	*path = url;
-	if (scheme && strspn(url, "abcdefghijklmnopqrstuvwxyz0123456789+.-") ==
-			      (size_t)(scheme - url)) {
+	if (scheme &&
+	    strspn(url, "abcdefghijklmnopqrstuvwxyz0123456789+.-") == (size_t)(scheme - url)) {
 		if (strncmp(url, "file://", 7) != 0)
-			return cpx_err_set(err, CPX_E_UNSUPPORTED,
-					   "stores of the kind %.*s:// are not supported; use a "
-					   "directory",
-					   (int)(scheme - url), url);
+			return cpx_err_set(
+				err, CPX_E_UNSUPPORTED,
+				"stores of the kind %.*s:// are not supported; use a "
+				"directory",
+				(int)(scheme - url), url);
 		*path = url + 7;
 		if (**path != '/')
 			return cpx_err_set(err, CPX_E_INVAL, "%s: file:///DIR is meant", url);
@@ -164,7 +166,8 @@ int cpx_store_list(struct cpx_store *s, const char *job, struct cpx_gen_entry **
 	}
 	if (rc < 0) {
 		free(l.v);
-		return cpx_err_set(err, rc, "cannot list %s: %s", s->io.shown, cpx_err_name(rc));
+		return cpx_err_set(err, rc, "cannot list %s: %s", s->io.shown,
+				   cpx_err_name(rc));
 	}
 	if (l.n)
 		qsort(l.v, l.n, sizeof(*l.v), newest_first);
@@ -262,7 +265,8 @@ int cpx_store_clean(struct cpx_store *s, const struct cpx_gen_id *below, struct 
 	if (!cpx_job_name_valid(below->job))
 		return cpx_err_set(err, CPX_E_INVAL, "not a job's name");
 	cpx_name_job(below->job, dir);
-	/* names first, manifests then: what a manifest that appears meanwhile refers to is kept */
+	/* names first, manifests then: what a manifest that appears meanwhile refers to is kept
+	 */
 	rc = cpx_io_list(&s->io, dir, keep_name, &names, err);
 	if (rc == 0)
 		rc = referred_packs(s, below->job, NULL, &kept, err);
@@ -293,7 +297,8 @@ static int remove_packs(struct cpx_store *s, const struct cpx_manifest *m,
 		int got;
 
 		cpx_name_pack(m->id.job, p->epoch, p->seq, p->nonce, p->k, path);
-		if (kept->n && bsearch(path, kept->v, kept->n, sizeof(*kept->v), compare_strings))
+		if (kept->n &&
+		    bsearch(path, kept->v, kept->n, sizeof(*kept->v), compare_strings))
 			continue;
 		got = cpx_io_unlink(&s->io, path, &one);
 		if (got < 0 && got != CPX_E_NOENT && rc == 0) {

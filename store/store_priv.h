@@ -77,8 +77,8 @@ int cpx_pack_get(struct cpx_image *img, uint32_t i, struct cpx_err *err);
 void cpx_pack_put(struct cpx_image *img, uint32_t i);
 void cpx_pack_path(const struct cpx_image *img, uint32_t i, char out[CPX_NAME_MAX]);
 /* Check and decode one block whose stored bytes are at @stored. */
-int cpx_block_decode(const struct cpx_image *img, uint32_t i, uint32_t block, const void *stored,
-		     void *out, struct cpx_err *err);
+int cpx_block_decode(const struct cpx_image *img, uint32_t i, uint32_t block,
+		     const void *stored, void *out, struct cpx_err *err);
 /* The flattened entries of segment @i of the manifest. Valid as long as the image. */
 int cpx_seg_load(struct cpx_image *img, uint32_t i, struct cpx_seg **out, struct cpx_err *err);
 

@@ -4,7 +4,9 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <mntent.h>
+#include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/types.h>
@@ -80,6 +82,24 @@ static int populated(int dir)
 	return strstr(s, "populated 1") != NULL;
 }
 
+/* Where the kernel has no cgroup.kill yet (before 5.14): one by one, again and again. */
+static void kill_each(int dir)
+{
+	CPX_AUTO_FREE char *s = NULL;
+	char *p, *end;
+
+	if (cpx_read_file(dir, "cgroup.procs", 1 << 20, &s, NULL) < 0)
+		return;
+	for (p = s;; p = end) {
+		pid_t pid = (pid_t)strtol(p, &end, 10);
+
+		if (end == p)
+			break;
+		if (pid > 0)
+			kill(pid, SIGKILL);
+	}
+}
+
 int cpx_cgroup_kill(const char *name, int timeout_ms, struct cpx_err *err)
 {
 	char path[CPX_CGROUP_PATH];
@@ -96,18 +116,12 @@ int cpx_cgroup_kill(const char *name, int timeout_ms, struct cpx_err *err)
 	kill_fd = openat(dir, "cgroup.kill", O_WRONLY | O_CLOEXEC);
 	if (kill_fd >= 0 && write(kill_fd, "1", 1) != 1)
 		return cpx_err_sys(err, errno, "cannot kill what is in cgroup %s", path);
-	while (populated(dir)) {
+	while (populated(dir) || (rmdir(path) && errno == EBUSY)) {
+		if (kill_fd < 0)
+			kill_each(dir);
 		if (cpx_mono_ns() > end)
 			return cpx_err_set(err, CPX_E_TIMEOUT, "processes in %s do not end", path);
 		nanosleep(&nap, NULL);
 	}
 	return 0;
-}
-
-void cpx_cgroup_remove(const char *name)
-{
-	char path[CPX_CGROUP_PATH];
-
-	if (group_path(name, path) == 0)
-		rmdir(path);
 }

@@ -20,8 +20,11 @@ int cpx_cgroup_base(char path[CPX_CGROUP_PATH]);
 int cpx_cgroup_make(const char *name, struct cpx_err *err);
 /* Move a process and, as they are now, nobody else. */
 int cpx_cgroup_add(int cgroup_fd, pid_t pid, struct cpx_err *err);
-/* Kill all in the group and wait until it is empty, @timeout_ms at most. No group: nothing. */
+/*
+ * cpx_cgroup_kill() - kill all in the group, wait until it is empty, @timeout_ms at most, and
+ * remove it. No group: nothing. A killed group is not used again: some kernels then kill at once
+ * what is cloned into it.
+ */
 int cpx_cgroup_kill(const char *name, int timeout_ms, struct cpx_err *err);
-void cpx_cgroup_remove(const char *name);
 
 #endif

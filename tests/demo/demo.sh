@@ -55,12 +55,12 @@ calibrate()
 	# shellcheck disable=SC2086
 	lame $lame_options "$work/try.wav" "$work/try.mp3" 2>/dev/null
 	wav_seconds=$(awk -v t="$(since "$t")" -v s="$seconds" \
-		'BEGIN { n = int(8 * s / t); print n < 20 ? 20 : n > 900 ? 900 : n }')
+		'BEGIN { n = int(8 * s / t); print (n < 20 ? 20 : n > 900 ? 900 : n) }')
 	t=$(now)
 	# shellcheck disable=SC2086
 	xz $xz_options "$work/try.txt"
 	text_bytes=$(awk -v t="$(since "$t")" -v s="$seconds" \
-		'BEGIN { n = int(1000000 * s / t); print n < 2e6 ? 2000000 : n > 1e8 ? 100000000 : n }')
+		'BEGIN { n = int(1000000 * s / t); print (n < 2e6 ? 2000000 : n > 1e8 ? 100000000 : n) }')
 }
 
 inputs()

@@ -17,6 +17,7 @@ declare -A may=(
 declare -A crossing=(
 	[kernel/chpox_uapi.h]='^chpox/.*module.*'
 	[scheduler/proto.h]='^chpox/(main_|cmd_|ctl|keeper|job_client).*'
+	[scheduler/registry.h]='^chpox/keeper.*'
 )
 
 folder_of()

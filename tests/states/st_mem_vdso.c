@@ -29,7 +29,7 @@ static void *reader(void *arg)
 		}
 		gettimeofday(&tv, NULL);
 		ST_TRUE(tv.tv_sec > 1600000000);
-		ST_TRUE(time(NULL) >= tv.tv_sec);
+		ST_TRUE(time(NULL) >= tv.tv_sec - 1); /* a coarse clock */
 		getcpu(&cpu, &node);
 		ST_TRUE(cpu < 4096);
 		rounds++;

@@ -23,9 +23,9 @@
 #include "../../store/store_priv.h"
 
 /* Fails the test with the error's own words. */
-#define OK(call)                                                                           \
-	do {                                                                               \
-		if ((call) < 0)                                                            \
+#define OK(call)                                                                         \
+	do {                                                                             \
+		if ((call) < 0)                                                          \
 			fail_msg("%s: %s (%s)", #call, err.msg, cpx_err_name(err.code)); \
 	} while (0)
 
@@ -34,7 +34,7 @@
 /* One space of pages, as the test knows it. */
 struct pages {
 	uint8_t *p;
-	size_t n; /* bytes */
+	size_t n;    /* bytes */
 	uint64_t at; /* offset in the space */
 	uint64_t random;
 };
@@ -49,8 +49,9 @@ FX uint64_t next_random(uint64_t *x)
 
 FX struct pages make_pages(size_t n, uint64_t at)
 {
-	return (struct pages){ .p = calloc(1, n + 1), .n = n, .at = at,
-			       .random = 0x9e3779b97f4a7c15u ^ n ^ at };
+	return (struct pages){
+		.p = calloc(1, n + 1), .n = n, .at = at, .random = 0x9e3779b97f4a7c15u ^ n ^ at
+	};
 }
 
 enum fill { FILL_ZERO, FILL_RANDOM, FILL_TEXT, FILL_SPARSE, FILL_KINDS };
@@ -133,7 +134,8 @@ FX struct cpx_gen_id gen(uint64_t seq)
 
 FX struct cpx_store *open_dir(const char *dir)
 {
-	const struct cpx_store_opts opts = { .create = true, .uid = (uint32_t)-1,
+	const struct cpx_store_opts opts = { .create = true,
+					     .uid = (uint32_t)-1,
 					     .gid = (uint32_t)-1 };
 	struct cpx_err err = { 0 };
 	struct cpx_store *s = NULL;
@@ -222,8 +224,8 @@ FX int compare_pages(struct cpx_image *img, uint32_t space, struct pages *g, uns
 		bool is_zero = memcmp(g->p + i * CPX_PAGE, zero, CPX_PAGE) == 0;
 
 		if (c.seen[i] != (is_zero ? 0 : 1))
-			rc = cpx_err_set(err, CPX_E_INVAL, "page %zu was handed over %u times", i,
-					 c.seen[i]);
+			rc = cpx_err_set(err, CPX_E_INVAL, "page %zu was handed over %u times",
+					 i, c.seen[i]);
 	}
 	free(c.seen);
 	return rc;
@@ -246,7 +248,6 @@ FX int check_gen(struct cpx_store *s, uint64_t seq, struct pages *g, struct cpx_
 	cpx_image_close(img);
 	return rc;
 }
-
 
 /* How many files and directories are under @dir of the store. */
 FX int count_line(void *ctx, const char *name)

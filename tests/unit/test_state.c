@@ -68,7 +68,7 @@ static void what_goes_in_comes_out(void **state)
 	assert_int_equal(th->groups.n, 3);
 	assert_int_equal(th->groups.v[2], 27);
 	assert_true(th->sys_left_ns == -1);
-	cpx_state_each(got, thread, each)
+	cpx_state_each (got, thread, each)
 		n += (int)each->tid;
 	assert_int_equal(n, 4712 + 4713);
 	assert_string_equal(cpx_state_rec(got, thread, 1)->comm, "");
@@ -109,7 +109,8 @@ static void a_cut_list_is_refused_or_shorter(void **state)
 	cpx_state_free(s);
 }
 
-static void put_record(struct cpx_buf *b, uint16_t type, uint16_t flags, const void *p, uint32_t n)
+static void put_record(struct cpx_buf *b, uint16_t type, uint16_t flags, const void *p,
+		       uint32_t n)
 {
 	cpx_buf_u16(b, type);
 	cpx_buf_u16(b, flags);

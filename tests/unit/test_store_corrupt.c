@@ -70,7 +70,8 @@ static void change_file(struct fixture *f, const char *name, size_t step)
 	snprintf(path, sizeof(path), "%s/%s", f->jobs, name);
 	fd = open(path, O_RDWR);
 	assert_true(fd >= 0 && fstat(fd, &st) == 0);
-	for (off_t i = 0; i < st.st_size; i += i < 200 || i > st.st_size - 200 ? 1 : (off_t)step) {
+	for (off_t i = 0; i < st.st_size;
+	     i += i < 200 || i > st.st_size - 200 ? 1 : (off_t)step) {
 		assert_int_equal(pread(fd, &byte, 1, i), 1);
 		other = byte ^ (uint8_t)(1u << (i % 8));
 		assert_int_equal(pwrite(fd, &other, 1, i), 1);

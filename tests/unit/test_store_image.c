@@ -14,7 +14,8 @@ struct shape {
 
 static void round_trip(const struct shape *k)
 {
-	const struct cpx_image_opts opts = { .codec = k->codec, .level = k->level,
+	const struct cpx_image_opts opts = { .codec = k->codec,
+					     .level = k->level,
 					     .workers = k->workers };
 	struct pages g = make_pages(k->pages * CPX_PAGE, 0x7f0000003000);
 	struct cpx_image_stats stats;
@@ -60,7 +61,8 @@ static void every_small_size(void **state)
 static void more_than_a_pack(void **state)
 {
 	(void)state;
-	round_trip(&(struct shape){ CPX_CODEC_LZ4, 0, FILL_RANDOM, (140u << 20) / CPX_PAGE, 1 });
+	round_trip(
+		&(struct shape){ CPX_CODEC_LZ4, 0, FILL_RANDOM, (140u << 20) / CPX_PAGE, 1 });
 }
 
 /* Reads at odd places see the same as whole ranges; what was never put is zero. */
@@ -106,7 +108,8 @@ static void reads_anywhere(void **state)
 
 static void a_later_put_counts(void **state)
 {
-	struct pages a = make_pages(600 * CPX_PAGE, 0x3f00000), b = make_pages(600 * CPX_PAGE, 0x3f00000);
+	struct pages a = make_pages(600 * CPX_PAGE, 0x3f00000);
+	struct pages b = make_pages(600 * CPX_PAGE, 0x3f00000);
 	struct cpx_err err = { 0 };
 	char *dir = make_dir(fast_base());
 	struct cpx_store *s = open_dir(dir);
@@ -148,7 +151,8 @@ static void many_ranges(void **state)
 	fill(&g, FILL_TEXT);
 	OK(cpx_image_create(s, &id, NULL, &w, &err));
 	for (uint32_t i = 0; i < 2000; i++) {
-		OK(cpx_image_put(w, i % 100, (uint64_t)i * CPX_PAGE, CPX_PAGE, read_pages, &g, &err));
+		OK(cpx_image_put(w, i % 100, (uint64_t)i * CPX_PAGE, CPX_PAGE, read_pages, &g,
+				 &err));
 		if (i % 500 == 3)
 			OK(cpx_image_drain(w, &err));
 	}
@@ -219,7 +223,8 @@ static int write_change(struct cpx_store *s, uint64_t seq, struct pages *g, stru
 
 		for (size_t k = first; k < first + n; k++)
 			fill_page(g, k, (enum fill)(next_random(&g->random) % FILL_KINDS));
-		rc = cpx_image_put(w, 1, g->at + first * CPX_PAGE, n * CPX_PAGE, read_pages, g, err);
+		rc = cpx_image_put(w, 1, g->at + first * CPX_PAGE, n * CPX_PAGE, read_pages, g,
+				   err);
 	}
 	if (rc == 0)
 		rc = cpx_image_commit(w, st, "changed", &stats, err);
@@ -288,6 +293,59 @@ static void what_is_not_inherited_is_zero(void **state)
 	cpx_store_close(s);
 	remove_tree(dir);
 	free(g.p);
+}
+
+/* A child has its parent's pages at other places, some changed, some of them shared on. */
+static void shared_pages_are_stored_once(void **state)
+{
+	struct pages a = make_pages(4000 * CPX_PAGE, 0x3000000);
+	struct pages b = make_pages(4000 * CPX_PAGE, 0x3f01000);
+	struct cpx_gen_id id = gen(1);
+	struct cpx_state *st = some_state(1);
+	struct cpx_image_stats stats;
+	struct cpx_image_writer *w;
+	struct cpx_image *img;
+	struct cpx_page_ref x, y;
+	struct cpx_err err = { 0 };
+	char *dir = make_dir(fast_base());
+	struct cpx_store *s = open_dir(dir);
+	size_t other = 0;
+
+	(void)state;
+	fill(&a, FILL_SPARSE);
+	for (size_t i = 100; i < 2000; i++)
+		fill_page(&a, i, FILL_RANDOM);
+	memcpy(b.p, a.p, a.n);
+	for (size_t i = 1000; i < 1100; i++)
+		fill_page(&b, i, FILL_RANDOM);
+	OK(cpx_image_create(s, &id, NULL, &w, &err));
+	assert_int_equal(cpx_image_share(w, 1, 0, CPX_PAGE, 1, CPX_PAGE, &err), CPX_E_INVAL);
+	/* the order of calls for different spaces does not matter */
+	OK(cpx_image_share(w, 3, b.at, b.n, 2, b.at, &err));
+	OK(cpx_image_share(w, 2, b.at, b.n, 1, a.at, &err));
+	OK(cpx_image_put(w, 2, b.at + 1000 * CPX_PAGE, 100 * CPX_PAGE, read_pages, &b, &err));
+	OK(cpx_image_put(w, 1, a.at, a.n, read_pages, &a, &err));
+	OK(cpx_image_commit(w, st, NULL, &stats, &err));
+	assert_int_equal(stats.bytes_memory, a.n + 100 * CPX_PAGE);
+	OK(cpx_image_open(s, &id, &img, &err));
+	OK(cpx_image_verify(img, 1, &err));
+	OK(compare_pages(img, 1, &a, 2, &err));
+	OK(compare_pages(img, 2, &b, 2, &err));
+	OK(compare_pages(img, 3, &b, 1, &err));
+	for (size_t i = 0; i < 4000; i++) {
+		int rx = cpx_image_page_ref(img, 1, a.at + i * CPX_PAGE, &x, &err);
+		int ry = cpx_image_page_ref(img, 2, b.at + i * CPX_PAGE, &y, &err);
+
+		assert_true(rx >= 0 && rx == ry);
+		other += rx && (x.pack != y.pack || x.block != y.block || x.page != y.page);
+	}
+	assert_int_equal(other, 100);
+	cpx_image_close(img);
+	cpx_state_free(st);
+	cpx_store_close(s);
+	remove_tree(dir);
+	free(a.p);
+	free(b.p);
 }
 
 static void an_abort_leaves_nothing(void **state)
@@ -458,6 +516,7 @@ int main(void)
 		cmocka_unit_test(scan_hands_over_once),
 		cmocka_unit_test(inherits_from_a_base),
 		cmocka_unit_test(what_is_not_inherited_is_zero),
+		cmocka_unit_test(shared_pages_are_stored_once),
 		cmocka_unit_test(an_abort_leaves_nothing),
 		cmocka_unit_test(a_reader_that_fails_fails_the_commit),
 		cmocka_unit_test(bad_arguments_are_refused),

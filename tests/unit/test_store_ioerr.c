@@ -68,11 +68,13 @@ struct fixture {
 	char *dir;
 	struct pages old, new;
 	int files; /* before */
+	unsigned workers;
 };
 
 static struct fixture make_fixture(const char *base, size_t pages)
 {
-	struct fixture f = { .dir = make_dir(base) };
+	/* one, where its pack shall be large enough for asynchronous writes */
+	struct fixture f = { .dir = make_dir(base), .workers = base ? 2 : 1 };
 	struct cpx_store *s = open_dir(f.dir);
 	struct cpx_err err = { 0 };
 
@@ -101,7 +103,8 @@ static void judge_failure(struct fixture *f, const char *what, long at)
 	int n = count_files(s, "jobs/job");
 
 	if (n != f->files)
-		fail_msg("%s %ld failed and %d files are left instead of %d", what, at, n, f->files);
+		fail_msg("%s %ld failed and %d files are left instead of %d", what, at, n,
+			 f->files);
 	OK(check_gen(s, 1, &f->old, &err));
 	cpx_store_close(s);
 }
@@ -127,7 +130,7 @@ static int expected(int sys)
 static bool one_fault(struct fixture *f, struct saboteur *b, bool may_succeed)
 {
 	const struct cpx_store_opts opts = { .uid = (uint32_t)-1, .gid = (uint32_t)-1 };
-	const struct cpx_image_opts image = { .codec = CPX_CODEC_LZ4, .workers = 2 };
+	const struct cpx_image_opts image = { .codec = CPX_CODEC_LZ4, .workers = f->workers };
 	struct cpx_store *s;
 	struct cpx_err err = { 0 };
 	bool reached;
@@ -154,8 +157,9 @@ static bool one_fault(struct fixture *f, struct saboteur *b, bool may_succeed)
 
 static void every_call(struct fixture *f)
 {
-	static const enum cpx_io_kind kinds[] = { CPX_IO_CREATE, CPX_IO_WRITE,	  CPX_IO_TRUNCATE,
-						  CPX_IO_FSYNC,	 CPX_IO_FSYNC_DIR, CPX_IO_RENAME,
+	static const enum cpx_io_kind kinds[] = { CPX_IO_CREATE,    CPX_IO_WRITE,
+						  CPX_IO_TRUNCATE,  CPX_IO_FSYNC,
+						  CPX_IO_FSYNC_DIR, CPX_IO_RENAME,
 						  CPX_IO_ALLOCATE };
 	int loops = 0;
 
@@ -164,7 +168,9 @@ static void every_call(struct fixture *f)
 			bool reached = true;
 
 			for (long n = 1; reached; n++) {
-				struct saboteur b = { .kind = kinds[k], .at = n, .onward = mode & 1,
+				struct saboteur b = { .kind = kinds[k],
+						      .at = n,
+						      .onward = mode & 1,
 						      .sys = mode & 2 ? EIO : ENOSPC };
 
 				reached = one_fault(f, &b, kinds[k] == CPX_IO_ALLOCATE);
@@ -186,7 +192,7 @@ static void small_in_memory(void **state)
 
 static void large_on_disk(void **state)
 {
-	struct fixture f = make_fixture(NULL, 1200);
+	struct fixture f = make_fixture(NULL, 1400);
 
 	(void)state;
 	every_call(&f);
@@ -204,7 +210,8 @@ static void the_first_generation(void **state)
 		bool reached = true;
 
 		for (long n = 1; reached; n++) {
-			const struct cpx_store_opts opts = { .uid = (uint32_t)-1, .gid = (uint32_t)-1 };
+			const struct cpx_store_opts opts = { .uid = (uint32_t)-1,
+							     .gid = (uint32_t)-1 };
 			struct saboteur b = { .kind = kinds[k], .at = n, .sys = ENOSPC };
 			struct pages g = make_pages(20 * CPX_PAGE, 0);
 			struct cpx_err err = { 0 };
@@ -212,8 +219,8 @@ static void the_first_generation(void **state)
 			struct cpx_store *s;
 
 			fill(&g, FILL_RANDOM);
-			OK(cpx_store_open_hooked(dir, &opts, (struct cpx_io_hook){ sabotage, &b }, &s,
-						 &err));
+			OK(cpx_store_open_hooked(
+				dir, &opts, (struct cpx_io_hook){ sabotage, &b }, &s, &err));
 			if (write_gen(s, 1, &g, NULL, NULL, &err) < 0)
 				assert_int_equal(count_files(s, "jobs"), 0);
 			else
