@@ -492,20 +492,28 @@ static int take_vdso(struct cpx_cap *c, struct cpx_mem_mm *mm, struct cpx_mem_sr
 
 /* --- contents ----------------------------------------------------------------------------- */
 
+/* @of: the parent in the same state, NULL if there is none. */
 static int put_mm(struct cpx_cap *c, struct cpx_mem_mm *mm, struct cpx_mem_src *src,
-		  struct cpx_err *err)
+		  const struct cpx_mem_src *of, struct cpx_err *err)
 {
 	CPX_AUTO_FD pagemap = cpx_mem_open_pagemap(src, err);
+	CPX_AUTO_FD parent = of ? cpx_mem_open_pagemap(of, err) : -1;
 
-	if (pagemap < 0)
-		return pagemap;
+	if (pagemap < 0 || (of && parent < 0))
+		return pagemap < 0 ? pagemap : parent;
 	for (size_t i = 0; i < mm->n; i++) {
 		int rc;
 
 		/* read in the pause already, or not in the clone */
 		if (!cpx_mem_has_pages(&mm->v[i]) || mm->v[i].taken)
 			continue;
-		rc = cpx_mem_put_vma(c, mm, &mm->v[i], src, pagemap, false, err);
+		rc = cpx_mem_put_vma(c, mm, &mm->v[i], src, pagemap, parent, false, err);
+		if (rc < 0)
+			return rc;
+	}
+	if (mm->parent) {
+		int rc = cpx_mem_cow_record(c, mm, err);
+
 		if (rc < 0)
 			return rc;
 	}
@@ -522,7 +530,8 @@ static int put_all_live(struct cpx_cap *c, struct cpx_err *err)
 		if (!m->mms[i]->flags_known)
 			rc = take_flags(c, m->mms[i], m->mms[i]->t->proc_fd, err);
 		if (rc == 0)
-			rc = put_mm(c, m->mms[i], &m->mms[i]->live, err);
+			rc = put_mm(c, m->mms[i], &m->mms[i]->live,
+				    m->mms[i]->parent ? &m->mms[i]->parent->live : NULL, err);
 	}
 	return rc;
 }
@@ -573,7 +582,7 @@ static int put_lost(struct cpx_cap *c, struct cpx_mem_mm *mm, struct cpx_err *er
 		if (rc <= 0)
 			continue;
 		v->taken = true;
-		rc = cpx_mem_put_vma(c, mm, v, &mm->live, live, true, err);
+		rc = cpx_mem_put_vma(c, mm, v, &mm->live, live, -1, true, err);
 	}
 	return rc;
 }
@@ -609,7 +618,8 @@ static int late_clone(struct cpx_cap *c, struct cpx_err *err)
 		if (!mm->flags_known)
 			rc = take_flags(c, mm, proc, err);
 		if (rc == 0)
-			rc = put_mm(c, mm, &mm->clone, err);
+			rc = put_mm(c, mm, &mm->clone, mm->parent ? &mm->parent->clone : NULL,
+				    err);
 	}
 	if (rc == 0)
 		rc = cpx_image_drain(c->writer, err);
@@ -631,6 +641,22 @@ static int mem_begin(struct cpx_cap *c, void **priv, struct cpx_err *err)
 	return m->mms ? 0 : no_memory(err);
 }
 
+/* The address space of the parent process, which stands before it. */
+static struct cpx_mem_mm *parent_mm(const struct cpx_cap *c, const struct cpx_mem *m,
+				    const struct cpx_cap_task *t)
+{
+	for (size_t i = 0; i < c->ntasks && t->rec->ppid; i++) {
+		const struct cpx_cap_task *p = c->tasks[i];
+
+		if (p->rec->pid != t->rec->ppid || p->zombie)
+			continue;
+		for (size_t k = 0; k < m->nmms; k++)
+			if (m->mms[k]->t == p->mm_of)
+				return m->mms[k];
+	}
+	return NULL;
+}
+
 static int mem_task(struct cpx_cap *c, void *priv, struct cpx_cap_task *t, struct cpx_err *err)
 {
 	struct cpx_mem *m = priv;
@@ -641,6 +667,7 @@ static int mem_task(struct cpx_cap *c, void *priv, struct cpx_cap_task *t, struc
 	mm = calloc(1, sizeof(*mm));
 	if (!mm)
 		return no_memory(err);
+	mm->parent = parent_mm(c, m, t);
 	m->mms[m->nmms++] = mm;
 	mm->t = t;
 	mm->live = (struct cpx_mem_src){ t->mem_fd, c->dry_run ? NULL : &t->home, t->pid };
@@ -682,6 +709,7 @@ static void mem_end(struct cpx_cap *c, void *priv)
 	for (size_t i = 0; i < m->nmms; i++) {
 		cpx_maps_free(&m->mms[i]->maps);
 		free(m->mms[i]->v);
+		free(m->mms[i]->cow.v);
 		free(m->mms[i]);
 	}
 	while (m->files) {

@@ -31,6 +31,11 @@ struct cpx_mem_vma {
 	bool taken; /* in the pause: not in the clone */
 };
 
+struct cpx_mem_ranges {
+	uint64_t (*v)[2]; /* start, end */
+	size_t n, cap;
+};
+
 struct cpx_mem_mm {
 	struct cpx_cap_task *t;
 	struct cpx_rec_mm *rec;
@@ -38,6 +43,8 @@ struct cpx_mem_mm {
 	struct cpx_mem_vma *v;
 	size_t n;
 	bool flags_known; /* VmFlags are in the records */
+	struct cpx_mem_mm *parent;  /* the address space it was forked from, if that is known */
+	struct cpx_mem_ranges cow;  /* what it still shares with that one */
 	struct cpx_mem_src live, clone;
 };
 
@@ -73,11 +80,6 @@ struct cpx_mem {
 	uint64_t watch_floor;	/* bytes that must stay free while a clone lives; 0: no watch */
 };
 
-struct cpx_mem_ranges {
-	uint64_t (*v)[2]; /* start, end */
-	size_t n, cap;
-};
-
 /* --- cap_mem_shm.c ---------------------------------------------------------------------- */
 
 /*
@@ -105,9 +107,16 @@ int cpx_mem_first_page(struct cpx_mem *m, int pagemap_fd, uint64_t start, uint64
 bool cpx_mem_has_pages(const struct cpx_mem_vma *v);
 
 int cpx_mem_open_pagemap(const struct cpx_mem_src *src, struct cpx_err *err);
-/* Queue the private pages and note the guard regions of a mapping, as @src has them. */
+/*
+ * Queue the private pages and note the guard regions of a mapping, as @src has them.
+ * @parent_fd: the page map of mm->parent in the same state, or -1: pages that are the same
+ * there are noted in mm->cow and not queued.
+ */
 int cpx_mem_put_vma(struct cpx_cap *c, struct cpx_mem_mm *mm, const struct cpx_mem_vma *v,
-		    struct cpx_mem_src *src, int pagemap_fd, bool stash, struct cpx_err *err);
+		    struct cpx_mem_src *src, int pagemap_fd, int parent_fd, bool stash,
+		    struct cpx_err *err);
+/* The record of mm->cow, when all mappings are through. */
+int cpx_mem_cow_record(struct cpx_cap *c, struct cpx_mem_mm *mm, struct cpx_err *err);
 /* Queue bytes of a space that @reader gives, copied at once if @stash and there is room. */
 int cpx_mem_put(struct cpx_cap *c, uint32_t space, uint64_t off, uint64_t len,
 		cpx_page_reader reader, void *ctx, bool stash, struct cpx_err *err);

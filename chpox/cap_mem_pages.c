@@ -44,6 +44,8 @@ struct pm_scan_arg {
 
 #define REGIONS 1024
 #define ENTRIES 65536u
+#define COMPARE 8192u  /* entries at once */
+#define COW_MAX 500000 /* ranges; what a record can hold */
 #define PIECE (16u << 20) /* bytes queued at once, so that the watch gets its turn */
 
 static int add_range(struct cpx_mem_ranges *r, uint64_t start, uint64_t end, struct cpx_err *err)
@@ -346,16 +348,122 @@ static int put_guards(struct cpx_cap *c, struct cpx_mem_mm *mm, int fd,
 	return 0;
 }
 
+/* --- what parent and child share ----------------------------------------------------------- */
+
+/* Entries of one stretch in child, parent, and parent again. */
+struct entries {
+	uint64_t child[COMPARE], before[COMPARE], after[COMPARE];
+};
+
+static int read_entries(int fd, uint64_t at, uint64_t n, uint64_t *e, struct cpx_err *err)
+{
+	ssize_t got = cpx_pread_full(fd, e, n * sizeof(*e), at / CPX_PAGE * sizeof(*e));
+
+	if (got != (ssize_t)(n * sizeof(*e)))
+		return cpx_err_sys(err, got < 0 ? errno : ESRCH, "read page map at 0x%" PRIx64, at);
+	return 0;
+}
+
+/*
+ * The same frame (or place in swap) behind the same address is the same page. Frames may be
+ * exchanged by the kernel at any time, for all who share them: so the parent is read before and
+ * after the child.
+ */
+static bool same_page(const struct entries *e, uint64_t i)
+{
+	const uint64_t place = (1ull << 55) - 1, state = ENTRY_PRESENT | ENTRY_SWAPPED;
+	uint64_t c = e->child[i];
+
+	return (c & place) && (c & state) && !(c & ENTRY_FILE) &&
+	       ((c ^ e->before[i]) & (place | state)) == 0 &&
+	       ((c ^ e->after[i]) & (place | state)) == 0;
+}
+
+static int put_or_share(struct cpx_cap *c, struct cpx_mem_mm *mm, struct cpx_mem_src *src,
+			const int fds[2], struct entries *e, uint64_t start, uint64_t n,
+			struct cpx_err *err)
+{
+	int rc = read_entries(fds[1], start, n, e->before, err);
+
+	if (rc == 0)
+		rc = read_entries(fds[0], start, n, e->child, err);
+	if (rc == 0)
+		rc = read_entries(fds[1], start, n, e->after, err);
+	for (uint64_t i = 0, k; i < n && rc == 0; i = k) {
+		bool same = same_page(e, i);
+		uint64_t from = start + i * CPX_PAGE;
+
+		for (k = i + 1; k < n && same_page(e, k) == same;)
+			k++;
+		if (same)
+			rc = add_range(&mm->cow, from, start + k * CPX_PAGE, err);
+		else
+			rc = cpx_mem_put(c, mm->rec->space, from, (k - i) * CPX_PAGE,
+					 cpx_mem_read_src, src, false, err);
+	}
+	return rc;
+}
+
+static int put_shared_range(struct cpx_cap *c, struct cpx_mem_mm *mm, struct cpx_mem_src *src,
+			    const int fds[2], uint64_t start, uint64_t end, struct cpx_err *err)
+{
+	CPX_AUTO_FREE struct entries *e = malloc(sizeof(*e));
+	int rc = 0;
+
+	if (!e)
+		return cpx_err_set(err, CPX_E_NOMEM, "no memory for page maps");
+	while (start < end && rc == 0) {
+		uint64_t n = (end - start) / CPX_PAGE;
+
+		if (n > COMPARE)
+			n = COMPARE;
+		rc = put_or_share(c, mm, src, fds, e, start, n, err);
+		start += n * CPX_PAGE;
+	}
+	return rc;
+}
+
+int cpx_mem_cow_record(struct cpx_cap *c, struct cpx_mem_mm *mm, struct cpx_err *err)
+{
+	struct cpx_rec_cow *rec;
+	uint64_t *copy;
+
+	if (!mm->cow.n)
+		return 0;
+	rec = cpx_state_new_rec(c->st, cow);
+	copy = cpx_state_alloc(c->st, mm->cow.n * sizeof(*mm->cow.v));
+	if (!rec || !copy)
+		return cpx_err_set(err, CPX_E_NOMEM, "no memory for what processes share");
+	memcpy(copy, mm->cow.v, mm->cow.n * sizeof(*mm->cow.v));
+	rec->mm_id = mm->rec->id;
+	rec->of = mm->parent->rec->id;
+	rec->ranges = (struct cpx_u64s){ copy, (uint32_t)(mm->cow.n * 2) };
+	return 0;
+}
+
+/* Could the parent have any of it? */
+static bool parent_maps(const struct cpx_mem_mm *mm, const struct cpx_mem_vma *v)
+{
+	const struct cpx_map *m = cpx_maps_at(&mm->parent->maps, v->rec->start);
+
+	return m && m->start < v->rec->end && !m->shared;
+}
+
 int cpx_mem_put_vma(struct cpx_cap *c, struct cpx_mem_mm *mm, const struct cpx_mem_vma *v,
-		    struct cpx_mem_src *src, int fd, bool stash, struct cpx_err *err)
+		    struct cpx_mem_src *src, int fd, int parent_fd, bool stash,
+		    struct cpx_err *err)
 {
 	struct cpx_mem_ranges found = { 0 };
+	const int fds[2] = { fd, parent_fd };
+	bool compare = parent_fd >= 0 && mm->cow.n < COW_MAX && parent_maps(mm, v);
 	int rc;
 
 	rc = cpx_mem_scan_pages(c->mem, fd, v->rec->start, v->rec->end, &found, err);
 	for (size_t i = 0; i < found.n && rc == 0; i++)
-		rc = cpx_mem_put(c, mm->rec->space, found.v[i][0], found.v[i][1] - found.v[i][0],
-				 cpx_mem_read_src, src, stash, err);
+		rc = compare ? put_shared_range(c, mm, src, fds, found.v[i][0], found.v[i][1], err) :
+			       cpx_mem_put(c, mm->rec->space, found.v[i][0],
+					   found.v[i][1] - found.v[i][0], cpx_mem_read_src, src,
+					   stash, err);
 	free(found.v);
 	return rc < 0 ? rc : put_guards(c, mm, fd, v, err);
 }

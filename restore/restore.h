@@ -96,6 +96,7 @@ struct cpx_rst_task {
 	int mem_fd;
 	/* first task sharing mm, files, fs, sighand (itself if none before it) */
 	struct cpx_rst_task *mm_of, *files_of, *fs_of, *sighand_of;
+	const struct cpx_rst_task *mem_from; /* whose memory it was born with; NULL: not known */
 	/*
 	 * Number, in the task, of a pidfd of the conductor: 0 at first (the only descriptor open);
 	 * the files family moves it out of the way and closes it in the end (-1).

@@ -34,20 +34,12 @@
 #define HOME_LOWEST (1ull << 20)  /* where the search for a hole begins */
 #define HOME_APART (1ull << 20)	  /* and how far it stays below other mappings */
 #define VMAS_MAX (1u << 22)
-#define GROUP_MAX 200u /* mappings made with one descriptor in one batch */
 #define PKEYS 16u
 #ifndef MADV_GUARD_INSTALL
 #define MADV_GUARD_INSTALL 102
 #endif
-#ifndef MAP_DROPPABLE
-#define MAP_DROPPABLE 0x08
-#endif
 #ifndef SYS_mseal
 #define SYS_mseal 462
-#endif
-#ifndef PR_SET_VMA
-#define PR_SET_VMA 0x53564d41
-#define PR_SET_VMA_ANON_NAME 0
 #endif
 
 /* --- checks ------------------------------------------------------------------------------- */
@@ -81,7 +73,7 @@ static int check_vma(struct cpx_rst *r, const struct cpx_rec_vma *v, struct cpx_
 	return 0;
 }
 
-static struct cpx_rst_mm *find_mm(struct cpx_rst_mem *m, uint32_t id)
+struct cpx_rst_mm *cpx_rst_mm_find(struct cpx_rst_mem *m, uint32_t id)
 {
 	for (size_t i = 0; i < m->nmms; i++)
 		if (m->mms[i].rec->id == id)
@@ -119,6 +111,30 @@ static int list_vmas(struct cpx_rst *r, struct cpx_rst_mm *mm, struct cpx_err *e
 	return 0;
 }
 
+/* Sharing leads to an address space that stands before, so it comes to an end. */
+static int check_cow(struct cpx_rst *r, const struct cpx_rec_cow *c, struct cpx_err *err)
+{
+	struct cpx_rst_mm *mm = cpx_rst_mm_find(r->mem, c->mm_id);
+	struct cpx_rst_mm *of = cpx_rst_mm_find(r->mem, c->of);
+	uint64_t last = 0;
+
+	if (!mm || !of || of >= mm || mm->cow || c->ranges.n % 2)
+		return cpx_err_set(err, CPX_E_FORMAT, "address space %u shares with %u: nonsense",
+				   c->mm_id, c->of);
+	for (uint32_t i = 0; i < c->ranges.n; i += 2) {
+		uint64_t start = c->ranges.v[i], end = c->ranges.v[i + 1];
+
+		if (start < last || start >= end || end > CPX_USER_END || start % CPX_PAGE ||
+		    end % CPX_PAGE)
+			return cpx_err_set(err, CPX_E_FORMAT, "address space %u: bad shared range",
+					   c->mm_id);
+		last = end;
+	}
+	mm->cow = c;
+	mm->cow_of = of;
+	return 0;
+}
+
 static int list_mms(struct cpx_rst *r, struct cpx_err *err)
 {
 	struct cpx_rst_mem *m = r->mem;
@@ -129,7 +145,7 @@ static int list_mms(struct cpx_rst *r, struct cpx_err *err)
 	cpx_state_each(r->st, mm, rec) {
 		int rc;
 
-		if (find_mm(m, rec->id))
+		if (cpx_rst_mm_find(m, rec->id))
 			return cpx_err_set(err, CPX_E_FORMAT, "address space %u is there twice",
 					   rec->id);
 		m->mms[m->nmms++].rec = rec;
@@ -137,9 +153,15 @@ static int list_mms(struct cpx_rst *r, struct cpx_err *err)
 		if (rc < 0)
 			return rc;
 	}
+	cpx_state_each(r->st, cow, c) {
+		int rc = check_cow(r, c, err);
+
+		if (rc < 0)
+			return rc;
+	}
 	for (size_t i = 0; i < r->ntasks; i++)
 		if (r->tasks[i].rec->state != CPX_TASK_ZOMBIE &&
-		    !find_mm(m, r->tasks[i].rec->mm_id))
+		    !cpx_rst_mm_find(m, r->tasks[i].rec->mm_id))
 			return cpx_err_set(err, CPX_E_FORMAT, "process %u has no address space",
 					   r->tasks[i].rec->pid);
 	return 0;
@@ -225,230 +247,6 @@ int cpx_rst_mem_pick_home(struct cpx_rst *r, struct cpx_err *err)
 	return rc;
 }
 
-/* --- files -------------------------------------------------------------------------------- */
-
-/*
- * A descriptor of the conductor; opened on first use. @shm_fd: the object's own descriptor, of
- * which a read-only one is made; -1: a file record.
- */
-static int file_fd(struct cpx_rst *r, uint32_t id, int flags, int shm_fd, struct cpx_err *err)
-{
-	struct cpx_rst_mem *m = r->mem;
-	char path[64];
-	void *more;
-	int fd;
-
-	for (size_t i = 0; i < m->nfiles; i++)
-		if (m->files[i].id == id && m->files[i].flags == flags)
-			return m->files[i].fd;
-	more = realloc(m->files, (m->nfiles + 1) * sizeof(*m->files));
-	if (!more)
-		return cpx_err_set(err, CPX_E_NOMEM, "no memory for mapped files");
-	m->files = more;
-	snprintf(path, sizeof(path), "/proc/self/fd/%d", shm_fd);
-	if (shm_fd >= 0)
-		fd = open(path, flags | O_CLOEXEC);
-	else
-		fd = cpx_rst_open_file(r, id, flags | O_CLOEXEC, err);
-	if (fd < 0 && shm_fd >= 0)
-		return cpx_err_sys(err, errno, "open shared memory again");
-	if (fd < 0)
-		return cpx_err_wrap(err, "mapped file");
-	m->files[m->nfiles++] = (struct cpx_rst_mfile){ .id = id, .flags = flags, .fd = fd };
-	return fd;
-}
-
-static bool by_fd(const struct cpx_rst *r, const struct cpx_rec_vma *v)
-{
-	switch (v->kind) {
-	case CPX_VMA_FILE_PRIVATE:
-	case CPX_VMA_FILE_SHARED:
-	case CPX_VMA_SHM_PRIVATE:
-		return true;
-	case CPX_VMA_SHM:
-		return cpx_rst_shm_find((struct cpx_rst *)r, v->file_id)->rec->kind !=
-		       CPX_SHM_SYSV;
-	default:
-		return false;
-	}
-}
-
-static int open_flags(const struct cpx_rec_vma *v)
-{
-	bool shared = v->kind == CPX_VMA_FILE_SHARED || v->kind == CPX_VMA_SHM;
-
-	return shared && (v->file_flags & O_ACCMODE) == O_RDWR ? O_RDWR : O_RDONLY;
-}
-
-/* The conductor's descriptor for what @v maps. */
-static int vma_fd(struct cpx_rst *r, const struct cpx_rec_vma *v, struct cpx_err *err)
-{
-	struct cpx_rst_shm *s;
-	int rc;
-
-	if (v->kind == CPX_VMA_FILE_PRIVATE || v->kind == CPX_VMA_FILE_SHARED)
-		return file_fd(r, v->file_id, open_flags(v), -1, err);
-	s = cpx_rst_shm_find(r, v->file_id);
-	rc = cpx_rst_shm_make(r, s, err);
-	if (rc < 0 || v->kind != CPX_VMA_SHM || open_flags(v) == O_RDWR)
-		return rc < 0 ? rc : s->fd;
-	return file_fd(r, v->file_id, O_RDONLY, s->fd, err);
-}
-
-/* --- mapping ------------------------------------------------------------------------------ */
-
-/* What was writable once has memory reserved, and stays apart from neighbours. */
-static bool was_writable(const struct cpx_rec_vma *v)
-{
-	return (v->flags & CPX_VMAF_ACCOUNT) && !(v->prot & PROT_WRITE) &&
-	       v->kind != CPX_VMA_FILE_SHARED && v->kind != CPX_VMA_SHM;
-}
-
-static uint64_t first_prot(const struct cpx_rec_vma *v)
-{
-	return v->prot | (was_writable(v) ? PROT_WRITE : 0);
-}
-
-static uint64_t map_flags(const struct cpx_rec_vma *v)
-{
-	uint64_t f = MAP_FIXED_NOREPLACE | (v->flags & MAP_NORESERVE);
-
-	f |= v->kind == CPX_VMA_FILE_SHARED || v->kind == CPX_VMA_SHM ? MAP_SHARED : MAP_PRIVATE;
-	if (v->kind == CPX_VMA_ANON) {
-		f |= MAP_ANONYMOUS | (v->flags & (MAP_GROWSDOWN | MAP_HUGETLB));
-		if (v->flags & MAP_HUGETLB)
-			f |= v->flags & 0x3fu << 26;
-		if (v->flags & MAP_DROPPABLE)
-			f = (f & ~(uint64_t)MAP_PRIVATE) | MAP_DROPPABLE;
-	}
-	return f;
-}
-
-static const struct {
-	uint32_t bit;
-	int advice;
-} advice[] = {
-	{ CPX_MADV_HUGEPAGE, MADV_HUGEPAGE },	  { CPX_MADV_NOHUGEPAGE, MADV_NOHUGEPAGE },
-	{ CPX_MADV_DONTFORK, MADV_DONTFORK },	  { CPX_MADV_WIPEONFORK, MADV_WIPEONFORK },
-	{ CPX_MADV_MERGEABLE, MADV_MERGEABLE },	  { CPX_MADV_DONTDUMP, MADV_DONTDUMP },
-	{ CPX_MADV_SEQUENTIAL, MADV_SEQUENTIAL }, { CPX_MADV_RANDOM, MADV_RANDOM },
-};
-
-/* What a kernel does not know is no reason to give up: hints, and names. */
-static int add_advice(struct cpx_batch *b, const struct cpx_rec_vma *v, struct cpx_err *err)
-{
-	uint64_t len = v->end - v->start, at;
-	int rc = 0;
-
-	for (size_t i = 0; i < sizeof(advice) / sizeof(advice[0]) && rc == 0; i++) {
-		bool must = advice[i].bit & (CPX_MADV_DONTFORK | CPX_MADV_WIPEONFORK);
-
-		if (v->madv & advice[i].bit)
-			rc = cpx_badd(b, err, "madvise", v->start, must ? 0 : CPX_CALL_MAY_FAIL,
-				      SYS_madvise, v->start, len, (uint64_t)advice[i].advice);
-	}
-	if (rc == 0 && v->name)
-		rc = cpx_batch_room(b, 1, err);
-	if (rc < 0 || !v->name)
-		return rc;
-	rc = cpx_batch_push(b, v->name, strnlen(v->name, 255) + 1, &at, err);
-	if (rc < 0)
-		return rc;
-	return cpx_badd(b, err, "name", v->start, CPX_CALL_MAY_FAIL, SYS_prctl, PR_SET_VMA,
-			PR_SET_VMA_ANON_NAME, v->start, len, at);
-}
-
-static int map_anon(struct cpx_batch *b, const struct cpx_rec_vma *v, struct cpx_err *err)
-{
-	return cpx_badd(b, err, "map memory", v->start, 0, SYS_mmap, v->start,
-			v->end - v->start, first_prot(v), map_flags(v), -1ull, 0);
-}
-
-struct by_file {
-	const struct cpx_rec_vma *v;
-	int fd;
-};
-
-static int cmp_fd(const void *a, const void *b)
-{
-	const struct by_file *x = a, *y = b;
-
-	if (x->fd != y->fd)
-		return x->fd < y->fd ? -1 : 1;
-	return x->v->start < y->v->start ? -1 : 1;
-}
-
-/* All mappings of one descriptor: fetch it, map, close. */
-static int map_group(struct cpx_rst_task *t, struct cpx_batch *b, const struct by_file *f,
-		     size_t n, struct cpx_err *err)
-{
-	int rc = cpx_batch_room(b, n + 2, err);
-
-	if (rc == 0)
-		rc = cpx_badd(b, err, "fetch a mapped file", f->v->start, CPX_CALL_KEEP,
-			      SYS_pidfd_getfd, (uint64_t)t->files_of->self_pidfd,
-			      (uint64_t)f->fd, 0);
-	for (size_t i = 0; i < n && rc == 0; i++)
-		rc = cpx_badd(b, err, "map a file", f[i].v->start, CPX_CALL_FD_ARG5, SYS_mmap,
-			      f[i].v->start, f[i].v->end - f[i].v->start,
-			      first_prot(f[i].v), map_flags(f[i].v), 0, f[i].v->pgoff);
-	if (rc == 0)
-		rc = cpx_badd(b, err, "close a mapped file", f->v->start, CPX_CALL_FD_ARG1,
-			      SYS_close, 0);
-	return rc;
-}
-
-static int map_files(struct cpx_rst *r, struct cpx_rst_mm *mm, struct cpx_rst_task *t,
-		     struct cpx_batch *b, struct cpx_err *err)
-{
-	CPX_AUTO_FREE struct by_file *f = calloc(mm->n + 1, sizeof(*f));
-	size_t n = 0;
-	int rc = 0;
-
-	if (!f)
-		return cpx_err_set(err, CPX_E_NOMEM, "no memory for mappings");
-	for (size_t i = 0; i < mm->n; i++) {
-		if (!by_fd(r, mm->v[i]))
-			continue;
-		f[n].v = mm->v[i];
-		f[n].fd = vma_fd(r, mm->v[i], err);
-		if (f[n].fd < 0)
-			return f[n].fd;
-		n++;
-	}
-	qsort(f, n, sizeof(*f), cmp_fd);
-	for (size_t i = 0, k; i < n && rc == 0; i = k) {
-		for (k = i + 1; k < n && f[k].fd == f[i].fd && k - i < GROUP_MAX;)
-			k++;
-		rc = map_group(t, b, &f[i], k - i, err);
-	}
-	return rc;
-}
-
-static int map_all(struct cpx_rst *r, struct cpx_rst_mm *mm, struct cpx_rst_task *t,
-		   struct cpx_batch *b, struct cpx_err *err)
-{
-	uint64_t above = r->home_page + r->home_size;
-	int rc = cpx_badd(b, err, "clear the address space", 0, 0, SYS_munmap, 0, r->home_page);
-
-	if (rc == 0)
-		rc = cpx_badd(b, err, "clear the address space", above, 0, SYS_munmap, above,
-			      CPX_USER_END - above);
-	if (rc == 0)
-		rc = cpx_rst_shm_attach(r, mm, b, err);
-	if (rc == 0)
-		rc = map_files(r, mm, t, b, err);
-	for (size_t i = 0; i < mm->n && rc == 0; i++)
-		if (mm->v[i]->kind == CPX_VMA_ANON)
-			rc = map_anon(b, mm->v[i], err);
-	for (size_t i = 0; i < mm->n && rc == 0; i++)
-		if (mm->v[i]->madv || mm->v[i]->name)
-			rc = add_advice(b, mm->v[i], err);
-	if (rc == 0)
-		rc = cpx_rst_vdso_map(r, mm, t, b, err);
-	return rc == 0 ? cpx_batch_run(b, err) : rc;
-}
-
 /* --- contents ----------------------------------------------------------------------------- */
 
 struct target {
@@ -483,29 +281,75 @@ static int write_pages(void *ctx, uint32_t space, uint64_t off, const void *data
 	return 0;
 }
 
-static int fill(struct cpx_rst *r, struct cpx_rst_mm *mm, struct cpx_rst_task *t,
-		struct cpx_err *err)
+struct extents {
+	struct cpx_extent *v;
+	size_t n, cap;
+};
+
+static int add_extent(struct extents *x, uint32_t space, uint64_t start, uint64_t end,
+		      struct cpx_err *err)
 {
-	CPX_AUTO_FREE struct cpx_extent *x = calloc(mm->n + 1, sizeof(*x));
-	struct target to = { .pid = t->pid, .mem_fd = t->mem_fd };
-	size_t n = 0;
+	struct cpx_extent *last = x->n ? &x->v[x->n - 1] : NULL;
 
-	if (!x)
-		return cpx_err_set(err, CPX_E_NOMEM, "no memory for mappings");
-	for (size_t i = 0; i < mm->n; i++) {
-		const struct cpx_rec_vma *v = mm->v[i];
-
-		if (v->kind != CPX_VMA_ANON && v->kind != CPX_VMA_FILE_PRIVATE &&
-		    v->kind != CPX_VMA_SHM_PRIVATE)
-			continue;
-		if (n && x[n - 1].off + x[n - 1].len == v->start)
-			x[n - 1].len += v->end - v->start;
-		else
-			x[n++] = (struct cpx_extent){ .space = mm->rec->space,
-						      .off = v->start,
-						      .len = v->end - v->start };
+	if (last && last->space == space && last->off + last->len == start) {
+		last->len += end - start;
+		return 0;
 	}
-	return n ? cpx_image_scan(r->img, x, n, r->opts->workers, write_pages, &to, err) : 0;
+	if (x->n == x->cap) {
+		size_t cap = x->cap ? x->cap * 2 : 128;
+		void *more = realloc(x->v, cap * sizeof(*x->v));
+
+		if (!more)
+			return cpx_err_set(err, CPX_E_NOMEM, "no memory for page ranges");
+		x->v = more;
+		x->cap = cap;
+	}
+	x->v[x->n++] = (struct cpx_extent){ .space = space, .off = start, .len = end - start };
+	return 0;
+}
+
+/* Where the content of [@start, @end) of @mm is, through all that it shares. */
+static int resolve(const struct cpx_rst_mm *mm, uint64_t start, uint64_t end, struct extents *x,
+		   struct cpx_err *err)
+{
+	const struct cpx_rec_cow *c = mm->cow;
+	uint64_t at = start;
+	int rc = 0;
+
+	for (uint32_t i = c ? cpx_rst_cow_at(c, start) : 0;
+	     c && rc == 0 && i < c->ranges.n && c->ranges.v[i] < end; i += 2) {
+		uint64_t from = c->ranges.v[i] > start ? c->ranges.v[i] : start;
+		uint64_t to = c->ranges.v[i + 1] < end ? c->ranges.v[i + 1] : end;
+
+		if (from > at)
+			rc = add_extent(x, mm->rec->space, at, from, err);
+		if (rc == 0)
+			rc = resolve(mm->cow_of, from, to, x, err);
+		at = to;
+	}
+	return rc == 0 && at < end ? add_extent(x, mm->rec->space, at, end, err) : rc;
+}
+
+static int fill(struct cpx_rst *r, struct cpx_rst_mm *mm, struct cpx_rst_task *t,
+		const struct cpx_rst_pieces *ps, struct cpx_err *err)
+{
+	struct target to = { .pid = t->pid, .mem_fd = t->mem_fd };
+	struct extents x = { 0 };
+	int rc = 0;
+
+	for (size_t i = 0; i < ps->n && rc == 0; i++) {
+		const struct cpx_rst_piece *p = &ps->v[i];
+
+		if (!cpx_rst_has_pages(p->v))
+			continue;
+		/* what is shared is there already in what is kept */
+		rc = p->kept ? add_extent(&x, mm->rec->space, p->start, p->end, err) :
+			       resolve(mm, p->start, p->end, &x, err);
+	}
+	if (rc == 0 && x.n)
+		rc = cpx_image_scan(r->img, x.v, x.n, r->opts->workers, write_pages, &to, err);
+	free(x.v);
+	return rc;
 }
 
 /* --- after the contents ------------------------------------------------------------------- */
@@ -529,19 +373,6 @@ static int add_guards(struct cpx_rst *r, struct cpx_rst_mm *mm, struct cpx_batch
 		}
 	}
 	return 0;
-}
-
-/* After the contents: the kernel drops what is reserved for memory that was never written. */
-static int add_protection(struct cpx_rst_mm *mm, struct cpx_batch *b, struct cpx_err *err)
-{
-	int rc = 0;
-
-	for (size_t i = 0; i < mm->n && rc == 0; i++)
-		if (was_writable(mm->v[i]))
-			rc = cpx_badd(b, err, "protect", mm->v[i]->start, 0, SYS_mprotect,
-				      mm->v[i]->start, mm->v[i]->end - mm->v[i]->start,
-				      mm->v[i]->prot);
-	return rc;
 }
 
 static int add_pkeys(struct cpx_rst_mm *mm, struct cpx_batch *b, struct cpx_err *err)
@@ -614,7 +445,7 @@ static int add_mm(struct cpx_rst *r, struct cpx_rst_mm *mm, struct cpx_rst_task 
 		.env_end = rec->env_end,
 	};
 	uint64_t auxv, at;
-	int fd = file_fd(r, rec->exe_file, O_RDONLY, -1, err), rc;
+	int fd = cpx_rst_mem_file(r, rec->exe_file, O_RDONLY, err), rc;
 
 	if (fd < 0)
 		return cpx_err_wrap(err, "executable");
@@ -643,9 +474,35 @@ static int add_mm(struct cpx_rst *r, struct cpx_rst_mm *mm, struct cpx_rst_task 
 	return rc;
 }
 
+/* The address space that @t was born with, if it is still as the image has it. */
+static const struct cpx_rst_mm *inherited(struct cpx_rst *r, const struct cpx_rst_task *t)
+{
+	struct cpx_rst_mm *mm = t->mem_from ? cpx_rst_mm_find(r->mem, t->mem_from->rec->mm_id) : NULL;
+
+	return mm && mm->filled ? mm : NULL;
+}
+
+static int after_contents(struct cpx_rst *r, struct cpx_rst_mm *mm, struct cpx_rst_task *t,
+			  const struct cpx_rst_pieces *ps, struct cpx_batch *b,
+			  struct cpx_err *err)
+{
+	int rc = add_guards(r, mm, b, err);
+
+	if (rc == 0)
+		rc = cpx_rst_mem_protect(ps, b, err);
+	if (rc == 0)
+		rc = add_pkeys(mm, b, err);
+	if (rc == 0)
+		rc = add_mm(r, mm, t, b, err);
+	if (rc == 0)
+		rc = add_locks(mm, b, err);
+	return rc == 0 ? cpx_batch_run(b, err) : rc;
+}
+
 int cpx_rst_mem_fill(struct cpx_rst *r, struct cpx_rst_task *t, struct cpx_err *err)
 {
-	struct cpx_rst_mm *mm = find_mm(r->mem, t->rec->mm_id);
+	struct cpx_rst_mm *mm = cpx_rst_mm_find(r->mem, t->rec->mm_id);
+	struct cpx_rst_pieces ps = { 0 };
 	struct cpx_batch b;
 	int rc;
 
@@ -654,22 +511,14 @@ int cpx_rst_mem_fill(struct cpx_rst *r, struct cpx_rst_task *t, struct cpx_err *
 				   t->rec->pid);
 	rc = cpx_batch_init(&b, &t->threads[0].t, err);
 	if (rc == 0)
-		rc = map_all(r, mm, t, &b, err);
+		rc = cpx_rst_mem_map(r, mm, inherited(r, t), t, &b, &ps, err);
 	if (rc == 0)
-		rc = fill(r, mm, t, err);
+		rc = fill(r, mm, t, &ps, err);
 	if (rc == 0)
-		rc = add_guards(r, mm, &b, err);
-	if (rc == 0)
-		rc = add_protection(mm, &b, err);
-	if (rc == 0)
-		rc = add_pkeys(mm, &b, err);
-	if (rc == 0)
-		rc = add_mm(r, mm, t, &b, err);
-	if (rc == 0)
-		rc = add_locks(mm, &b, err);
-	if (rc == 0)
-		rc = cpx_batch_run(&b, err);
+		rc = after_contents(r, mm, t, &ps, &b, err);
+	free(ps.v);
 	cpx_batch_free(&b);
+	mm->filled = rc == 0;
 	return rc < 0 ? cpx_err_wrap(err, "memory of process %u", t->rec->pid) : 0;
 }
 
@@ -686,7 +535,7 @@ static int mem_prepare(struct cpx_rst *r, void **priv, struct cpx_err *err)
 /* Seals forbid unmapping, also to children forked from here: so they come when all exist. */
 static int seal_mappings(struct cpx_rst *r, struct cpx_rst_task *t, struct cpx_err *err)
 {
-	struct cpx_rst_mm *mm = find_mm(r->mem, t->rec->mm_id);
+	struct cpx_rst_mm *mm = cpx_rst_mm_find(r->mem, t->rec->mm_id);
 	struct cpx_batch b;
 	int rc;
 

@@ -17,11 +17,33 @@
 #define CPX_HOME_SIZE 65536ull
 #define CPX_SPARE_SIZE (256ull << 10) /* behind the home: where another kernel's vDSO goes */
 
+#ifndef MAP_DROPPABLE
+#define MAP_DROPPABLE 0x08
+#endif
+
 struct cpx_rst_mm {
 	const struct cpx_rec_mm *rec;
 	const struct cpx_rec_vma **v; /* ascending */
 	size_t n;
 	const struct cpx_rec_vdso *vdso; /* NULL: the job had none */
+	/* what it shares with another one, which stands before it; NULL: nothing */
+	const struct cpx_rec_cow *cow;
+	struct cpx_rst_mm *cow_of;
+	bool filled; /* in some process, as recorded */
+};
+
+/* A part of a mapping that is treated in one way. */
+struct cpx_rst_piece {
+	const struct cpx_rec_vma *v;
+	uint64_t start, end;
+	bool kept;	   /* inherited from the parent process */
+	uint32_t old_prot; /* if kept */
+};
+
+struct cpx_rst_pieces {
+	struct cpx_rst_piece *v;
+	size_t n, cap;
+	bool keep_vdso;
 };
 
 struct cpx_rst_shm {
@@ -51,6 +73,27 @@ struct cpx_rst_mem {
 	size_t vdso_size, vdso_gap; /* gap: from the first vvar mapping to it */
 	bool late_done;
 };
+
+struct cpx_rst_mm *cpx_rst_mm_find(struct cpx_rst_mem *m, uint32_t id);
+
+/* --- rst_mem_map.c ------------------------------------------------------------------------ */
+
+/* A descriptor of a file record in the conductor, opened once; borrowed. */
+int cpx_rst_mem_file(struct cpx_rst *r, uint32_t id, int flags, struct cpx_err *err);
+/* Pages in this mapping may have content of their own. */
+bool cpx_rst_has_pages(const struct cpx_rec_vma *v);
+/*
+ * Settle what is kept and map the rest. @from: the address space that the process inherited
+ * whole, or NULL. @out: free(out->v) when done.
+ */
+int cpx_rst_mem_map(struct cpx_rst *r, struct cpx_rst_mm *mm, const struct cpx_rst_mm *from,
+		    struct cpx_rst_task *t, struct cpx_batch *b, struct cpx_rst_pieces *out,
+		    struct cpx_err *err);
+/* After the contents: protection as recorded. */
+int cpx_rst_mem_protect(const struct cpx_rst_pieces *p, struct cpx_batch *b,
+			struct cpx_err *err);
+/* The first range of @cow that ends above @addr; index of its start in the list of numbers. */
+uint32_t cpx_rst_cow_at(const struct cpx_rec_cow *cow, uint64_t addr);
 
 /* --- rst_mem_shm.c ------------------------------------------------------------------------ */
 

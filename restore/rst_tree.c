@@ -190,6 +190,7 @@ static int fork_task(struct tree *tr, struct cpx_rst_task *t, struct cpx_tracee 
 	if (rc < 0)
 		return rc;
 	t->pid = pid;
+	t->mem_from = task_by;
 	return adopt(tr->r, &t->threads[0].t, &t->home, &t->mem_fd, pid, err);
 }
 

@@ -96,12 +96,20 @@ enum cpx_madv {
 	F(guard, u32, mm_id)                                                                  \
 	F(guard, u64s, ranges)
 
+/* pages that an mm still shares copy-on-write with mm @of, at the same addresses: pairs start,
+ * end. Their content is that of @of; @of stands before it. */
+#define CPX_FIELDS_cow(F)                                                                     \
+	F(cow, u32, mm_id)                                                                    \
+	F(cow, u32, of)                                                                       \
+	F(cow, u64s, ranges)
+
 #define CPX_RECS_MM(R)                                                                        \
 	R(0x0201, mm, CPX_FIELDS_mm)                                                          \
 	R(0x0202, vma, CPX_FIELDS_vma)                                                        \
 	R(0x0203, shm, CPX_FIELDS_shm)                                                        \
 	R(0x0204, vdso, CPX_FIELDS_vdso)                                                      \
-	R(0x0205, guard, CPX_FIELDS_guard)
+	R(0x0205, guard, CPX_FIELDS_guard)                                                    \
+	R(0x0206, cow, CPX_FIELDS_cow)
 /* clang-format on */
 
 #endif
