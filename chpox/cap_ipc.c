@@ -346,6 +346,7 @@ static int (*const finishers[])(struct cpx_cap *c, struct cpx_err *err) = {
 	cpx_cap_pipes,
 	cpx_cap_ttys,
 	cpx_cap_epolls,
+	cpx_cap_sysv,
 };
 
 static void let_go(struct cpx_ipc_seen *s)

@@ -75,6 +75,7 @@ int cpx_cap_epolls(struct cpx_cap *c, struct cpx_err *err); /* finish */
 /* 0: the device is no terminal. */
 int cpx_cap_tty(const struct cpx_ipc_fd *f, struct cpx_err *err);
 int cpx_cap_ttys(struct cpx_cap *c, struct cpx_err *err); /* finish */
+int cpx_cap_sysv(struct cpx_cap *c, struct cpx_err *err); /* finish */
 bool cpx_is_mqueue(int fd);
 int cpx_cap_mqueue(const struct cpx_ipc_fd *f, struct cpx_err *err);
 int cpx_cap_socket(const struct cpx_ipc_fd *f, struct cpx_err *err);

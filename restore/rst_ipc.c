@@ -154,6 +154,7 @@ static int (*const finishers[])(struct cpx_rst *, struct cpx_err *) = {
 	cpx_rst_inet_late,
 	cpx_rst_timerfds,
 	cpx_rst_tty_sessions,
+	cpx_rst_sysv,
 	close_spare,
 	cpx_rst_epolls,
 };

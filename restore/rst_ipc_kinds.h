@@ -63,6 +63,7 @@ int cpx_rst_mqueue(struct cpx_rst *r, const struct cpx_rec_ofd *ofd, struct cpx_
 int cpx_rst_timerfds(struct cpx_rst *r, struct cpx_err *err);
 int cpx_rst_epolls(struct cpx_rst *r, struct cpx_err *err);
 int cpx_rst_tty_sessions(struct cpx_rst *r, struct cpx_err *err);
+int cpx_rst_sysv(struct cpx_rst *r, struct cpx_err *err);
 int cpx_rst_inotifies(struct cpx_rst *r, struct cpx_err *err);
 
 #endif

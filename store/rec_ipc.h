@@ -149,6 +149,32 @@ enum cpx_tty_role {
 	F(mqmsg, u32, prio)                                                                   \
 	F(mqmsg, blob, data)
 
+#define CPX_FIELDS_semset(F)                                                                  \
+	F(semset, i32, id)                                                                    \
+	F(semset, i32, key)                                                                   \
+	F(semset, u32, mode) F(semset, u32, uid) F(semset, u32, gid)                          \
+	F(semset, u32s, values)                                                               \
+	F(semset, u32s, pids)       /* who used each last, in the job's namespace */
+
+/* SEM_UNDO: what is added when the process ends. */
+#define CPX_FIELDS_semundo(F)                                                                 \
+	F(semundo, u32, pid)                                                                  \
+	F(semundo, i32, id)                                                                   \
+	F(semundo, u32, num)                                                                  \
+	F(semundo, i32, adjust)
+
+#define CPX_FIELDS_msgqueue(F)                                                                \
+	F(msgqueue, i32, id)                                                                  \
+	F(msgqueue, i32, key)                                                                 \
+	F(msgqueue, u32, mode) F(msgqueue, u32, uid) F(msgqueue, u32, gid)                    \
+	F(msgqueue, u64, qbytes)                                                              \
+	F(msgqueue, u32, lspid) F(msgqueue, u32, lrpid)
+
+#define CPX_FIELDS_sysvmsg(F)                                                                 \
+	F(sysvmsg, i32, queue)                                                                \
+	F(sysvmsg, i64, type)                                                                 \
+	F(sysvmsg, blob, data)
+
 #define CPX_RECS_IPC(R)                                                                       \
 	R(0x0401, eventfd, CPX_FIELDS_eventfd)                                                \
 	R(0x0402, timerfd, CPX_FIELDS_timerfd)                                                \
@@ -164,7 +190,11 @@ enum cpx_tty_role {
 	R(0x040c, tty, CPX_FIELDS_tty)                                                        \
 	R(0x040d, tty_end, CPX_FIELDS_tty_end)                                                \
 	R(0x040e, mqueue, CPX_FIELDS_mqueue)                                                  \
-	R(0x040f, mqmsg, CPX_FIELDS_mqmsg)
+	R(0x040f, mqmsg, CPX_FIELDS_mqmsg)                                                    \
+	R(0x0410, semset, CPX_FIELDS_semset)                                                  \
+	R(0x0411, semundo, CPX_FIELDS_semundo)                                                \
+	R(0x0412, msgqueue, CPX_FIELDS_msgqueue)                                              \
+	R(0x0413, sysvmsg, CPX_FIELDS_sysvmsg)
 /* clang-format on */
 
 #endif
