@@ -104,6 +104,8 @@ int cpx_mem_scan_guards(struct cpx_mem *m, int pagemap_fd, uint64_t start, uint6
 /* The first private page in there. Return: 1, 0 if there is none, or an error. */
 int cpx_mem_first_page(struct cpx_mem *m, int pagemap_fd, uint64_t start, uint64_t end,
 		       uint64_t *addr, struct cpx_err *err);
+/* Append a range, merged with the last one if it follows it. */
+int cpx_mem_add_range(struct cpx_mem_ranges *r, uint64_t start, uint64_t end, struct cpx_err *err);
 bool cpx_mem_has_pages(const struct cpx_mem_vma *v);
 
 int cpx_mem_open_pagemap(const struct cpx_mem_src *src, struct cpx_err *err);

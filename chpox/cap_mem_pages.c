@@ -15,26 +15,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <unistd.h>
 
 #include "base/clock.h"
 #include "base/fd.h"
-
-/* linux/fs.h of newer kernels; Debian 12's headers do not have it all. */
-struct page_region {
-	uint64_t start, end, categories;
-};
-struct pm_scan_arg {
-	uint64_t size, flags, start, end, walk_end, vec, vec_len, max_pages;
-	uint64_t category_inverted, category_mask, category_anyof_mask, return_mask;
-};
-#define PM_SCAN _IOWR('f', 16, struct pm_scan_arg)
-#define PM_FILE (1u << 2)
-#define PM_PRESENT (1u << 3)
-#define PM_SWAPPED (1u << 4)
-#define PM_PFNZERO (1u << 5)
-#define PM_GUARD (1u << 8)
+#include "pagemap.h"
 
 /* Bits of an entry of /proc/PID/pagemap. */
 #define ENTRY_PRESENT (1ull << 63)
@@ -48,7 +33,7 @@ struct pm_scan_arg {
 #define COW_MAX 500000 /* ranges; what a record can hold */
 #define PIECE (16u << 20) /* bytes queued at once, so that the watch gets its turn */
 
-static int add_range(struct cpx_mem_ranges *r, uint64_t start, uint64_t end, struct cpx_err *err)
+int cpx_mem_add_range(struct cpx_mem_ranges *r, uint64_t start, uint64_t end, struct cpx_err *err)
 {
 	if (r->n && r->v[r->n - 1][1] == start) {
 		r->v[r->n - 1][1] = end;
@@ -116,7 +101,7 @@ static int scan_ioctl(int fd, const struct pm_scan_arg *what, uint64_t start, ui
 		if (n < 0)
 			return cpx_err_sys(err, errno, "scan pages at 0x%" PRIx64, start);
 		for (int i = 0; i < n; i++) {
-			rc = add_range(out, v[i].start, v[i].end, err);
+			rc = cpx_mem_add_range(out, v[i].start, v[i].end, err);
 			if (rc < 0)
 				return rc;
 		}
@@ -154,7 +139,7 @@ static int scan_entries(int fd, uint64_t start, uint64_t end, bool first,
 		n = (uint64_t)got / sizeof(*e);
 		for (uint64_t i = 0; i < n; i++) {
 			uint64_t at = start + i * CPX_PAGE;
-			int rc = private_entry(e[i]) ? add_range(out, at, at + CPX_PAGE, err) : 0;
+			int rc = private_entry(e[i]) ? cpx_mem_add_range(out, at, at + CPX_PAGE, err) : 0;
 
 			if (rc < 0)
 				return rc;

@@ -1,0 +1,79 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * track.h - which pages of a job were written since its last checkpoint.
+ *
+ * Asynchronous userfaultfd write protection: a userfaultfd is made inside each process
+ * (Linux binds it to the address space), taken out, and its number in the process closed
+ * again; from then on the kernel notes first writes without telling or stopping anybody, and
+ * PAGEMAP_SCAN lists and re-arms. Needs Linux 6.7; elsewhere cpx_track_new() says so and
+ * checkpoints are full.
+ *
+ * What is tracked belongs to an address space and a range of it. Whatever was not covered
+ * when it was last collected (new maps, mremap, another program after exec, a forked
+ * child) answers so, and all of it counts as written. So a lost or stale tracker costs time,
+ * never correctness.
+ *
+ * A tracker holds descriptors alone and may be handed to another process (export, import). It belongs
+ * to one generation: collecting consumes what was noted, so after a checkpoint that
+ * failed it must be freed and the next one is full.
+ */
+#ifndef CPX_TRACK_H
+#define CPX_TRACK_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "../store/image.h"
+
+struct cpx_cap_task;
+struct cpx_err;
+struct cpx_mem_ranges;
+struct cpx_tracee;
+struct cpx_track;
+struct cpx_track_mm;
+
+#define CPX_TRACK_MMS_MAX 200 /* address spaces; more are not tracked */
+
+/* Return: 0, CPX_E_UNSUPPORTED where the kernel cannot, CPX_E_NOMEM. */
+int cpx_track_new(struct cpx_track **out, struct cpx_err *err);
+void cpx_track_free(struct cpx_track *tr);
+
+/* The generation that the noted writes are relative to; NULL: none, the next one is full. */
+const struct cpx_gen_id *cpx_track_base(const struct cpx_track *tr);
+void cpx_track_set_base(struct cpx_track *tr, const struct cpx_gen_id *id);
+
+/*
+ * cpx_track_find() - the tracked address space of process @pid; NULL if it is not tracked.
+ * cpx_track_start() - track it from now on; @leader is stopped and its home written.
+ * A space number of its own comes with it, the same in each generation.
+ */
+struct cpx_track_mm *cpx_track_find(struct cpx_track *tr, pid_t pid);
+int cpx_track_start(struct cpx_track *tr, struct cpx_tracee *leader, struct cpx_track_mm **out,
+		    struct cpx_err *err);
+uint32_t cpx_track_space(const struct cpx_track_mm *mm);
+void cpx_track_drop(struct cpx_track *tr, struct cpx_track_mm *mm);
+/* Forget address spaces that were not found since the last call. */
+void cpx_track_sweep(struct cpx_track *tr);
+
+/*
+ * cpx_track_collect() - pages of [@start, @end), one mapping, written since it was last
+ * collected; they are armed again in the same step.
+ * @pagemap_fd: of the process, opened for this checkpoint.
+ * Return: 0 and ranges appended to @dirty; 1 if the mapping was not covered (all of it counts
+ * as written; it is covered from now on where that can be had); or an error.
+ */
+int cpx_track_collect(struct cpx_track_mm *mm, int pagemap_fd, uint64_t start, uint64_t end,
+		      struct cpx_mem_ranges *dirty, struct cpx_err *err);
+
+/*
+ * Hand over: descriptors to pass on (borrowed, at most CPX_TRACK_MMS_MAX) and a description
+ * that import reads. Import takes the descriptors over, also on failure.
+ */
+int cpx_track_export(const struct cpx_track *tr, void *buf, size_t size, size_t *len, int *fds,
+		     size_t *nfds, struct cpx_err *err);
+int cpx_track_import(const void *buf, size_t len, const int *fds, size_t nfds,
+		     struct cpx_track **out, struct cpx_err *err);
+
+#endif
