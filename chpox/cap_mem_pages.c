@@ -29,11 +29,12 @@
 
 #define REGIONS 1024
 #define ENTRIES 65536u
-#define COMPARE 8192u  /* entries at once */
-#define COW_MAX 500000 /* ranges; what a record can hold */
+#define COMPARE 8192u	  /* entries at once */
+#define COW_MAX 500000	  /* ranges; what a record can hold */
 #define PIECE (16u << 20) /* bytes queued at once, so that the watch gets its turn */
 
-int cpx_mem_add_range(struct cpx_mem_ranges *r, uint64_t start, uint64_t end, struct cpx_err *err)
+int cpx_mem_add_range(struct cpx_mem_ranges *r, uint64_t start, uint64_t end,
+		      struct cpx_err *err)
 {
 	if (r->n && r->v[r->n - 1][1] == start) {
 		r->v[r->n - 1][1] = end;
@@ -139,7 +140,9 @@ static int scan_entries(int fd, uint64_t start, uint64_t end, bool first,
 		n = (uint64_t)got / sizeof(*e);
 		for (uint64_t i = 0; i < n; i++) {
 			uint64_t at = start + i * CPX_PAGE;
-			int rc = private_entry(e[i]) ? cpx_mem_add_range(out, at, at + CPX_PAGE, err) : 0;
+			int rc = private_entry(e[i])
+					 ? cpx_mem_add_range(out, at, at + CPX_PAGE, err)
+					 : 0;
 
 			if (rc < 0)
 				return rc;
@@ -333,7 +336,8 @@ static int put_guards(struct cpx_cap *c, struct cpx_mem_mm *mm, int fd,
 	return 0;
 }
 
-/* --- what parent and child share ----------------------------------------------------------- */
+/* --- what parent and child share -----------------------------------------------------------
+ */
 
 /* Entries of one stretch in child, parent, and parent again. */
 struct entries {
@@ -345,7 +349,8 @@ static int read_entries(int fd, uint64_t at, uint64_t n, uint64_t *e, struct cpx
 	ssize_t got = cpx_pread_full(fd, e, n * sizeof(*e), at / CPX_PAGE * sizeof(*e));
 
 	if (got != (ssize_t)(n * sizeof(*e)))
-		return cpx_err_sys(err, got < 0 ? errno : ESRCH, "read page map at 0x%" PRIx64, at);
+		return cpx_err_sys(err, got < 0 ? errno : ESRCH, "read page map at 0x%" PRIx64,
+				   at);
 	return 0;
 }
 
@@ -381,7 +386,7 @@ static int put_or_share(struct cpx_cap *c, struct cpx_mem_mm *mm, struct cpx_mem
 		for (k = i + 1; k < n && same_page(e, k) == same;)
 			k++;
 		if (same)
-			rc = add_range(&mm->cow, from, start + k * CPX_PAGE, err);
+			rc = cpx_mem_add_range(&mm->cow, from, start + k * CPX_PAGE, err);
 		else
 			rc = cpx_mem_put(c, mm->rec->space, from, (k - i) * CPX_PAGE,
 					 cpx_mem_read_src, src, false, err);
@@ -445,8 +450,9 @@ int cpx_mem_put_vma(struct cpx_cap *c, struct cpx_mem_mm *mm, const struct cpx_m
 
 	rc = cpx_mem_scan_pages(c->mem, fd, v->rec->start, v->rec->end, &found, err);
 	for (size_t i = 0; i < found.n && rc == 0; i++)
-		rc = compare ? put_shared_range(c, mm, src, fds, found.v[i][0], found.v[i][1], err) :
-			       cpx_mem_put(c, mm->rec->space, found.v[i][0],
+		rc = compare ? put_shared_range(c, mm, src, fds, found.v[i][0], found.v[i][1],
+						err)
+			     : cpx_mem_put(c, mm->rec->space, found.v[i][0],
 					   found.v[i][1] - found.v[i][0], cpx_mem_read_src, src,
 					   stash, err);
 	free(found.v);

@@ -57,7 +57,8 @@ struct cpx_track {
 	size_t n;
 };
 
-/* --- the tracker --------------------------------------------------------------------------- */
+/* --- the tracker ---------------------------------------------------------------------------
+ */
 
 static int set_up_uffd(int fd)
 {
@@ -70,9 +71,12 @@ static int set_up_uffd(int fd)
 /* One process's probe of its own kernel: asynchronous mode and the scan. */
 static bool kernel_can(void)
 {
-	CPX_AUTO_FD uffd = (int)syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK | UFFD_USER_MODE_ONLY);
+	CPX_AUTO_FD uffd =
+		(int)syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK | UFFD_USER_MODE_ONLY);
 	CPX_AUTO_FD map = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
-	struct pm_scan_arg a = { .size = sizeof(a), .end = CPX_PAGE, .category_mask = PM_WRITTEN,
+	struct pm_scan_arg a = { .size = sizeof(a),
+				 .end = CPX_PAGE,
+				 .category_mask = PM_WRITTEN,
 				 .return_mask = PM_WRITTEN };
 	struct page_region v;
 
@@ -86,8 +90,9 @@ int cpx_track_new(struct cpx_track **out, struct cpx_err *err)
 	struct cpx_track *tr;
 
 	if (!kernel_can())
-		return cpx_err_set(err, CPX_E_UNSUPPORTED,
-				   "the kernel cannot note written pages (Linux 6.7 or newer can)");
+		return cpx_err_set(
+			err, CPX_E_UNSUPPORTED,
+			"the kernel cannot note written pages (Linux 6.7 or newer can)");
 	tr = calloc(1, sizeof(*tr));
 	if (!tr)
 		return cpx_err_set(err, CPX_E_NOMEM, "no memory to track writes");
@@ -176,7 +181,8 @@ void cpx_track_sweep(struct cpx_track *tr)
 	}
 }
 
-/* --- starting ------------------------------------------------------------------------------ */
+/* --- starting ------------------------------------------------------------------------------
+ */
 
 /* A userfaultfd of the process, here; its number there is closed again. */
 static int fetch_uffd(struct cpx_tracee *leader, int *out, struct cpx_err *err)
@@ -195,11 +201,14 @@ static int fetch_uffd(struct cpx_tracee *leader, int *out, struct cpx_err *err)
 	if (there < 0)
 		return cpx_err_sys(err, (int)-there, "process %d: userfaultfd", leader->pid);
 	fd = (int)syscall(SYS_pidfd_getfd, pidfd, (int)there, 0);
-	rc = fd < 0 ? cpx_err_sys(err, errno, "fetch a descriptor of process %d", leader->pid) : 0;
-	if (cpx_tcall(leader, &closed, rc < 0 ? NULL : err, SYS_close, (uint64_t)there) < 0 && rc == 0)
+	rc = fd < 0 ? cpx_err_sys(err, errno, "fetch a descriptor of process %d", leader->pid)
+		    : 0;
+	if (cpx_tcall(leader, &closed, rc < 0 ? NULL : err, SYS_close, (uint64_t)there) < 0 &&
+	    rc == 0)
 		return CPX_E_GONE;
 	if (rc == 0 && set_up_uffd(fd) < 0)
-		rc = cpx_err_sys(err, errno, "set up write tracking of process %d", leader->pid);
+		rc = cpx_err_sys(err, errno, "set up write tracking of process %d",
+				 leader->pid);
 	if (rc == 0)
 		*out = cpx_steal_fd(&fd);
 	return rc;
@@ -233,7 +242,8 @@ int cpx_track_start(struct cpx_track *tr, struct cpx_tracee *leader, struct cpx_
 	return 0;
 }
 
-/* --- collecting ---------------------------------------------------------------------------- */
+/* --- collecting ----------------------------------------------------------------------------
+ */
 
 /* List what was written and arm it again. Return: 0, 1 not covered, or an error. */
 static int scan(int pagemap_fd, uint64_t start, uint64_t end, struct cpx_mem_ranges *dirty,
@@ -286,14 +296,16 @@ int cpx_track_collect(struct cpx_track_mm *mm, int pagemap_fd, uint64_t start, u
 
 	if (rc != 1)
 		return rc;
-	/* refused ranges (another program after exec, a userfaultfd of the job) stay uncovered */
+	/* refused ranges (another program after exec, a userfaultfd of the job) stay uncovered
+	 */
 	if (ioctl(mm->uffd, UFFDIO_REGISTER, &reg) == 0)
 		scan(pagemap_fd, start, end, &all, NULL);
 	free(all.v);
 	return 1;
 }
 
-/* --- handing over -------------------------------------------------------------------------- */
+/* --- handing over --------------------------------------------------------------------------
+ */
 
 int cpx_track_export(const struct cpx_track *tr, void *buf, size_t size, size_t *len, int *fds,
 		     size_t *nfds, struct cpx_err *err)
