@@ -400,7 +400,10 @@ static int op_attach(struct cpxd_conn *c, const json_t *m, struct cpx_err *err)
 static int may_start(struct cpxd *d, const struct cpx_reg_job *job, bool recover,
 		     struct cpx_err *err)
 {
-	if (cpxd_keeper_of(d, job->name) ||
+	struct cpxd_conn *k = cpxd_keeper_of(d, job->name);
+
+	/* the keeper of a job that has ended says so before it exits: it is no obstacle */
+	if ((k && (k->starting || job->state == CPX_JOB_RUNNING)) ||
 	    (job->state == CPX_JOB_RUNNING && cpx_live_check(&job->keeper)))
 		return cpx_err_set(err, CPX_E_BUSY,
 				   "job '%s' runs; 'checkpoint --kill' or 'signal %s KILL' ends it "
