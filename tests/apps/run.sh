@@ -31,7 +31,12 @@ say() { # CODE TEXT: nothing of it may stay behind
 bad() { say 1 "$1 (SEED=$SEED) $(tail -n 3 "$tool" 2>/dev/null | tr '\n' '|')"; }
 launch() { # into a session of its own, in the background; streams are files
 	mkdir -p "$dir/$1" && cd "$dir/$1" || exit 2
-	env APP_DIR="$dir" setsid "$here/$app.sh" run </dev/null >out.stdout 2>out.stderr &
+	( # nothing of ours may be open in it: a pipe to the outside would be refused
+		for fd in /proc/self/fd/*; do
+			[ "${fd##*/}" -gt 2 ] && eval "exec ${fd##*/}>&-"
+		done
+		exec env APP_DIR="$dir" setsid "$here/$app.sh" run </dev/null >out.stdout 2>out.stderr
+	) 2>/dev/null &
 	pid=$!
 }
 
