@@ -35,6 +35,7 @@
 #define NAP_NS 50000
 #define VFORK_AFTER_NS 3000000 /* unstopped for so long: perhaps a vfork */
 #define VFORK_GRACE_NS 2000000
+#define RELEASE_NAPS 300 /* of 1 ms */
 
 static long trace(int req, pid_t tid, uintptr_t addr, uintptr_t data)
 {
@@ -589,6 +590,21 @@ int cpx_park_list(pid_t root, struct cpx_park *park, struct cpx_err *err)
 	return cpx_err_set(err, CPX_E_NOENT, "process %d does not exist or has ended", root);
 }
 
+/* Who waits for a vfork child cannot be caught: the kernel lets go of it when we end. */
+static bool wait_a_little(pid_t tid, int *status)
+{
+	const struct timespec nap = { .tv_nsec = 1000000 };
+
+	for (int i = 0; i < RELEASE_NAPS; i++) {
+		pid_t got = waitpid(tid, status, __WALL | WNOHANG);
+
+		if (got)
+			return got == tid;
+		nanosleep(&nap, NULL);
+	}
+	return false;
+}
+
 void cpx_park_release(struct cpx_park *p, bool stop)
 {
 	/* children first: a parent that runs would see them stopped */
@@ -607,7 +623,7 @@ void cpx_park_release(struct cpx_park *p, bool stop)
 				continue;
 			/* not in a stop (we failed half-way): catch it first */
 			trace(PTRACE_INTERRUPT, tid, 0, 0);
-			if (waitpid(tid, &status, __WALL) == tid && WIFSTOPPED(status)) {
+			if (wait_a_little(tid, &status) && WIFSTOPPED(status)) {
 				int sig = status >> 16 ? 0 : WSTOPSIG(status);
 
 				trace(PTRACE_DETACH, tid, 0,

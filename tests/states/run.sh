@@ -8,7 +8,7 @@
 #      old     dump twice, kill it, restore the first image, judge
 #      twice   dump, restore, dump, restore, judge
 #      refuse  dump and why must both refuse, with a reason, and it must not have noticed
-# Exit: 0 passed, 1 failed, 3 skipped. What happened is on standard output, and in $STATES_OUT/PROGRAM.WAY.
+# Exit: 0 passed, 1 failed, 3 skipped, 4 the dump was refused and the program not hurt. What happened is on standard output, and in $STATES_OUT/PROGRAM.WAY.
 set -u
 bin=${CHPOX_BUILD:-build}
 bin=$(cd "$bin" && pwd) || exit 2
@@ -65,7 +65,18 @@ dump() { # IMAGE [OPTION...]
 	shift
 	echo "dump $img $*" >>"$dir/tool"
 	env -u ST_DIR timeout -k 1 "$limit" "$ctl" dump "$pid" --to "$dir/$img" "${opts[@]}" "$@" >>"$dir/tool" 2>&1 ||
-		fail "dump failed ($?)"
+		refused "$?"
+}
+refused() { # STATUS: the program must go on as if nothing had been
+	local word why said
+	said=$(tail -n 1 "$dir/tool")
+	[ "$1" = 1 ] || fail "dump failed ($1)"
+	sleep 0.1
+	: >"$dir/go"
+	await result "$limit" || fail "dump failed ($1), and it hangs"
+	read -r word why <"$dir/result"
+	[ "$word" = PASS ] || fail "dump failed ($1), and it was hurt"
+	finish 4 "dump refused: ${said#*: }"
 }
 restore() { # IMAGE
 	echo "restore $1" >>"$dir/tool"

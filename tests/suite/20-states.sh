@@ -56,14 +56,12 @@ one() {
 	0) echo "ok $p: $way ${opts}" ;;
 	3) echo "ok $p: $way ${opts} # SKIP $out" ;;
 	*)
-		if [[ $opts == *clone* && $out == "dump failed"* && $out =~ (does not reap|adopts orphans) ]]; then
-			echo "ok $p: $way $opts # SKIP a clone would be seen here"
-		elif [ $rc = 1 ] && [[ $p =~ $refusable ]] && [[ $out == "dump failed"* ]] &&
-			again=$(tests/states/run.sh "$p" refuse 2>&1); then
-			echo "ok $p: $way ${opts} # SKIP refused, and not hurt: ${out##*: }"
+		if [ $rc = 4 ] && { [[ $p =~ $refusable ]] ||
+			[[ $opts == *clone* && $out =~ (does not reap|adopts orphans) ]]; }; then
+			echo "ok $p: $way $opts # SKIP $out"
 		else
-			echo "not ok $p: $way ${opts}"
-			printf '%s\n' "$out" "${again:-}" | sed 's/^/  /' | cut -c1-700
+			echo "not ok $p: $way $opts"
+			printf '%s\n' "$out" | sed 's/^/  /' | cut -c1-700
 		fi
 		;;
 	esac
