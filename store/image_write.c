@@ -753,7 +753,8 @@ static int add_own_packs(struct cpx_image_writer *w, struct cpx_manifest *m,
 	if (!v)
 		return cpx_err_set(err, CPX_E_NOMEM, "no memory for the manifest");
 	m->packs = v;
-	qsort(w->infos, w->ninfos, sizeof(*w->infos), compare_infos);
+	if (w->ninfos)
+		qsort(w->infos, w->ninfos, sizeof(*w->infos), compare_infos);
 	for (uint32_t i = 0; i < w->ninfos; i++) {
 		m->packs[m->npacks++] = w->infos[i];
 		m->stats.bytes_stored += w->infos[i].size;
