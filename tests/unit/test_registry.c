@@ -1,0 +1,266 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* The registry: records, compare-and-swap, heads, and what a crash leaves. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+#include <fcntl.h>
+#include <ftw.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "../../chpox/base/err.h"
+#include "../../scheduler/registry.h"
+
+#define WRITERS 4
+#define ROUNDS 50
+
+struct fixture {
+	char dir[64];
+	struct cpx_registry *reg;
+};
+
+static int rm(const char *path, const struct stat *st, int type, struct FTW *ftw)
+{
+	(void)st;
+	(void)type;
+	(void)ftw;
+	return remove(path);
+}
+
+static int set_up(void **state)
+{
+	struct fixture *f = calloc(1, sizeof(*f));
+
+	strcpy(f->dir, "/tmp/cpx-registry.XXXXXX");
+	assert_non_null(mkdtemp(f->dir));
+	assert_int_equal(cpx_registry_open(f->dir, &f->reg, NULL), 0);
+	*state = f;
+	return 0;
+}
+
+static int tear_down(void **state)
+{
+	struct fixture *f = *state;
+
+	cpx_registry_close(f->reg);
+	nftw(f->dir, rm, 8, FTW_DEPTH | FTW_PHYS);
+	free(f);
+	return 0;
+}
+
+static struct cpx_reg_job new_job(const char *name)
+{
+	struct cpx_reg_job job = { .uid = 5, .gid = 6, .keep = 2, .every_ns = -1, .epoch = 1 };
+
+	strcpy(job.name, name);
+	strcpy(job.command, "a \xff command");
+	return job;
+}
+
+static void a_record_comes_back(void **state)
+{
+	struct fixture *f = *state;
+	struct cpx_reg_job job = new_job("one"), got;
+
+	job.state = CPX_JOB_DONE;
+	job.has_status = true;
+	job.status = 0x0700;
+	job.ngens = 1;
+	strcpy(job.gens[0].id.job, "one");
+	strcpy(job.gens[0].id.nonce, "0123456789abcdef");
+	job.gens[0].bytes_memory = 1ull << 40;
+	assert_int_equal(cpx_registry_swap(f->reg, &job, NULL), 0);
+	assert_int_equal(job.version, 1);
+	assert_int_equal(cpx_registry_get(f->reg, "one", &got, NULL), 0);
+	assert_memory_equal(&job, &got, sizeof(job));
+	assert_int_equal(cpx_registry_get(f->reg, "two", &got, NULL), CPX_E_NOENT);
+}
+
+static void only_the_newest_version_is_replaced(void **state)
+{
+	struct fixture *f = *state;
+	struct cpx_reg_job job = new_job("one"), other = job, old;
+
+	assert_int_equal(cpx_registry_swap(f->reg, &job, NULL), 0);
+	assert_int_equal(cpx_registry_swap(f->reg, &other, NULL), CPX_E_EXIST);
+	old = job;
+	assert_int_equal(cpx_registry_swap(f->reg, &job, NULL), 0);
+	assert_int_equal(cpx_registry_swap(f->reg, &old, NULL), CPX_E_CONFLICT);
+	assert_int_equal(cpx_registry_remove(f->reg, "one", old.version, NULL), CPX_E_CONFLICT);
+	assert_int_equal(cpx_registry_remove(f->reg, "one", job.version, NULL), 0);
+	assert_int_equal(cpx_registry_get(f->reg, "one", &old, NULL), CPX_E_NOENT);
+}
+
+static void names_are_checked(void **state)
+{
+	struct fixture *f = *state;
+	static const char *const bad[] = { "", ".", "..", ".x", "-x", "a/b", "a b", "\xc3\xa4",
+		"0123456789012345678901234567890123456789012345678901234567890123" };
+	struct cpx_reg_job job;
+
+	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
+		assert_int_equal(cpx_registry_get(f->reg, bad[i], &job, NULL), CPX_E_INVAL);
+	assert_true(cpx_job_name_ok("a.b_c-9"));
+}
+
+static void lists_are_sorted(void **state)
+{
+	struct fixture *f = *state;
+	struct cpx_reg_job b = new_job("b"), a = new_job("a"), c = new_job("x.tmp");
+	char **names;
+
+	assert_int_equal(cpx_registry_swap(f->reg, &b, NULL), 0);
+	assert_int_equal(cpx_registry_swap(f->reg, &a, NULL), 0);
+	assert_int_equal(cpx_registry_swap(f->reg, &c, NULL), 0);
+	assert_int_equal(cpx_registry_list(f->reg, &names, NULL), 3);
+	assert_string_equal(names[0], "a");
+	assert_string_equal(names[1], "b");
+	assert_string_equal(names[2], "x.tmp");
+	cpx_registry_names_free(names);
+}
+
+static struct cpx_reg_gen gen(uint64_t epoch, uint64_t seq)
+{
+	struct cpx_reg_gen g = { .id = { .job = "one", .epoch = epoch, .seq = seq } };
+
+	snprintf(g.id.nonce, sizeof(g.id.nonce), "%016llx", (unsigned long long)(epoch * 100 + seq));
+	return g;
+}
+
+static void the_head_moves_forward_and_the_old_ones_fall_out(void **state)
+{
+	struct fixture *f = *state;
+	struct cpx_reg_job job = new_job("one");
+	struct cpx_gen_id dead[CPX_REG_GENS];
+	struct cpx_reg_gen g;
+
+	assert_int_equal(cpx_registry_swap(f->reg, &job, NULL), 0);
+	for (uint64_t i = 1; i <= 3; i++) {
+		g = gen(1, i);
+		assert_int_equal(cpx_registry_commit(f->reg, "one", 1, &g, dead, &job, NULL),
+				 i == 3);
+		assert_int_equal(job.gens[0].id.seq, i);
+	}
+	assert_int_equal(dead[0].seq, 1);
+	assert_int_equal(job.ngens, 2);
+	assert_int_equal(job.checkpoints, 3);
+	/* not backwards */
+	g = gen(1, 3);
+	assert_int_equal(cpx_registry_commit(f->reg, "one", 1, &g, dead, NULL, NULL),
+			 CPX_E_CONFLICT);
+}
+
+static int next_epoch(struct cpx_reg_job *job, void *ctx, struct cpx_err *err)
+{
+	(void)ctx;
+	(void)err;
+	job->epoch++;
+	return 0;
+}
+
+static void an_old_owner_cannot_commit(void **state)
+{
+	struct fixture *f = *state;
+	struct cpx_reg_job job = new_job("one");
+	struct cpx_gen_id dead[CPX_REG_GENS];
+	struct cpx_reg_gen g = gen(1, 1), h = gen(2, 1);
+
+	assert_int_equal(cpx_registry_swap(f->reg, &job, NULL), 0);
+	assert_int_equal(cpx_registry_change(f->reg, "one", next_epoch, NULL, NULL, NULL), 0);
+	assert_int_equal(cpx_registry_commit(f->reg, "one", 1, &g, dead, NULL, NULL),
+			 CPX_E_CONFLICT);
+	assert_int_equal(cpx_registry_commit(f->reg, "one", 2, &h, dead, NULL, NULL), 0);
+}
+
+static int count(struct cpx_reg_job *job, void *ctx, struct cpx_err *err)
+{
+	(void)ctx;
+	(void)err;
+	job->restarts++;
+	return 0;
+}
+
+static void no_change_is_lost_between_processes(void **state)
+{
+	struct fixture *f = *state;
+	struct cpx_reg_job job = new_job("one");
+
+	assert_int_equal(cpx_registry_swap(f->reg, &job, NULL), 0);
+	for (int i = 0; i < WRITERS; i++)
+		if (fork() == 0) {
+			for (int k = 0; k < ROUNDS; k++)
+				if (cpx_registry_change(f->reg, "one", count, NULL, NULL, NULL) < 0)
+					_exit(1);
+			_exit(0);
+		}
+	for (int i = 0; i < WRITERS; i++) {
+		int status;
+
+		wait(&status);
+		assert_int_equal(status, 0);
+	}
+	assert_int_equal(cpx_registry_get(f->reg, "one", &job, NULL), 0);
+	assert_int_equal(job.restarts, WRITERS * ROUNDS);
+}
+
+static void a_crash_in_the_middle_leaves_the_old_record(void **state)
+{
+	struct fixture *f = *state;
+	struct cpx_reg_job job = new_job("one"), got;
+	char path[128];
+	int fd;
+
+	assert_int_equal(cpx_registry_swap(f->reg, &job, NULL), 0);
+	snprintf(path, sizeof(path), "%s/one.tmp", f->dir);
+	fd = open(path, O_WRONLY | O_CREAT, 0600);
+	assert_int_equal(write(fd, "{\"for", 5), 5);
+	close(fd);
+	assert_int_equal(cpx_registry_get(f->reg, "one", &got, NULL), 0);
+	assert_int_equal(cpx_registry_swap(f->reg, &job, NULL), 0);
+	assert_int_equal(cpx_registry_get(f->reg, "one", &got, NULL), 0);
+	assert_int_equal(got.version, 2);
+}
+
+static void nonsense_in_a_record_is_refused(void **state)
+{
+	static const char *const keys[] = { "epoch", "state", "keep", "name", "keeper", "generations",
+					    "version", "uid" };
+	struct cpx_reg_job job = new_job("one"), got;
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(keys) / sizeof(keys[0]); i++) {
+		json_t *j = cpx_reg_encode(&job);
+
+		assert_int_equal(cpx_reg_decode(j, &got, NULL), 0);
+		json_object_set_new(j, keys[i], json_string("x/"));
+		assert_int_equal(cpx_reg_decode(j, &got, NULL), CPX_E_FORMAT);
+		json_object_del(j, keys[i]);
+		assert_int_equal(cpx_reg_decode(j, &got, NULL), CPX_E_FORMAT);
+		json_decref(j);
+	}
+}
+
+#define T(fn) cmocka_unit_test_setup_teardown(fn, set_up, tear_down)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		T(a_record_comes_back),
+		T(only_the_newest_version_is_replaced),
+		T(names_are_checked),
+		T(lists_are_sorted),
+		T(the_head_moves_forward_and_the_old_ones_fall_out),
+		T(an_old_owner_cannot_commit),
+		T(no_change_is_lost_between_processes),
+		T(a_crash_in_the_middle_leaves_the_old_record),
+		T(nonsense_in_a_record_is_refused),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
