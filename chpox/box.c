@@ -569,7 +569,7 @@ static int await(struct cpx_box *box, struct cpx_err *err)
 			return cpx_err_set(err, CPX_E_TIMEOUT,
 					   "the job's launcher does not answer");
 		if (!msg_recv(box->sock, &m))
-			return cpx_err_set(err, CPX_E_GONE, "the job's launcher has died");
+			return cpx_err_set(err, CPX_E_SYS, "the job's launcher has died");
 		switch (m.op) {
 		case OP_HELLO:
 			take_hello(box, &m);

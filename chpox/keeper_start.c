@@ -324,7 +324,7 @@ static int restore_one(struct keeper *k, const struct cpx_gen_id *id, struct cpx
 static bool image_is_bad(int code)
 {
 	return code == CPX_E_CHECKSUM || code == CPX_E_FORMAT || code == CPX_E_NOENT ||
-	       code == CPX_E_IO || code == CPX_E_CONFLICT;
+	       code == CPX_E_IO || code == CPX_E_GONE;
 }
 
 static int drop_newer(struct cpx_reg_job *job, void *ctx, struct cpx_err *err)
