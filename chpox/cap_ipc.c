@@ -142,41 +142,79 @@ static bool in_tree(const struct cpx_cap *c, pid_t pid)
 	return false;
 }
 
-static bool holds(pid_t pid, const char *link)
+static int by_ino(const void *pa, const void *pb)
+{
+	const struct cpx_ipc_outside *a = pa, *b = pb;
+
+	return a->ino < b->ino ? -1 : a->ino > b->ino;
+}
+
+static bool note_outside(struct cpx_ipc *p, size_t *room, uint64_t ino, pid_t pid)
+{
+	if (p->noutside == *room) {
+		size_t n = *room * 2 + 256;
+		struct cpx_ipc_outside *more = realloc(p->outside, n * sizeof(*more));
+
+		if (!more)
+			return false;
+		p->outside = more;
+		*room = n;
+	}
+	p->outside[p->noutside++] = (struct cpx_ipc_outside){ ino, pid };
+	return true;
+}
+
+/* Pipes and sockets share one sequence of inode numbers each; a clash would only be too careful. */
+static void look_at_process(struct cpx_ipc *p, size_t *room, pid_t pid)
 {
 	char path[300], text[64];
-	size_t want = strlen(link);
 	struct dirent *e;
-	bool found = false;
 	DIR *dir;
 
 	snprintf(path, sizeof(path), "/proc/%d/fd", (int)pid);
 	dir = opendir(path);
-	while (dir && !found && (e = readdir(dir))) {
-		ssize_t n = readlinkat(dirfd(dir), e->d_name, text, sizeof(text));
+	while (dir && (e = readdir(dir))) {
+		ssize_t n = readlinkat(dirfd(dir), e->d_name, text, sizeof(text) - 1);
+		unsigned long long ino;
 
-		found = n == (ssize_t)want && !memcmp(text, link, want);
+		text[n > 0 ? n : 0] = '\0';
+		if ((sscanf(text, "pipe:[%llu]", &ino) == 1 ||
+		     sscanf(text, "socket:[%llu]", &ino) == 1) &&
+		    !note_outside(p, room, ino, pid))
+			break;
 	}
 	if (dir)
 		closedir(dir);
-	return found;
 }
 
-pid_t cpx_ipc_outsider(const struct cpx_cap *c, const char *link)
+static void look_outside(const struct cpx_cap *c, struct cpx_ipc *p)
 {
-	struct dirent *e;
-	pid_t found = 0;
 	DIR *dir = opendir("/proc");
+	struct dirent *e;
+	size_t room = 0;
 
-	while (dir && !found && (e = readdir(dir))) {
+	p->looked = true;
+	while (dir && (e = readdir(dir))) {
 		pid_t pid = (pid_t)strtol(e->d_name, NULL, 10);
 
-		if (pid > 0 && pid != getpid() && !in_tree(c, pid) && holds(pid, link))
-			found = pid;
+		if (pid > 0 && pid != getpid() && !in_tree(c, pid))
+			look_at_process(p, &room, pid);
 	}
 	if (dir)
 		closedir(dir);
-	return found;
+	if (p->noutside)
+		qsort(p->outside, p->noutside, sizeof(*p->outside), by_ino);
+}
+
+pid_t cpx_ipc_outsider(const struct cpx_cap *c, uint64_t ino)
+{
+	struct cpx_ipc *p = cpx_ipc_of(c);
+	const struct cpx_ipc_outside key = { .ino = ino }, *hit;
+
+	if (!p->looked)
+		look_outside(c, p);
+	hit = p->noutside ? bsearch(&key, p->outside, p->noutside, sizeof(key), by_ino) : NULL;
+	return hit ? hit->pid : 0;
 }
 
 /* --- open file descriptions met outside the descriptor tables -------------------------- */
@@ -392,6 +430,7 @@ static void ipc_end(struct cpx_cap *c, void *priv)
 	forget(&p->ttys);
 	forget(&p->mqueues);
 	forget(&p->travelling);
+	free(p->outside);
 	free(p);
 	c->family[CPX_CAP_IPC_SLOT] = NULL;
 }

@@ -35,9 +35,18 @@ struct cpx_ipc_seen {
 	void *rec; /* the kind's record */
 };
 
+struct cpx_ipc_outside {
+	uint64_t ino;
+	pid_t pid;
+};
+
 struct cpx_ipc {
 	struct cpx_ipc_seen *pipes, *epolls, *socks, *ttys, *mqueues;
 	struct cpx_ipc_seen *travelling; /* ofds that only messages in flight hold */
+	/* what processes outside hold, sorted; looked for once */
+	struct cpx_ipc_outside *outside;
+	size_t noutside;
+	bool looked;
 };
 
 /* Remember @f in @list, with a duplicate if @dup. NULL: out of memory or descriptors. */
@@ -61,10 +70,8 @@ static inline struct cpx_ipc *cpx_ipc_of(const struct cpx_cap *c)
 int cpx_ipc_ofd_of(struct cpx_cap *c, struct cpx_cap_task *t, int here, uint32_t *id,
 		   struct cpx_err *err);
 
-/*
- * A process outside the tree that holds @link ("pipe:[123]"); 0: none.
- */
-pid_t cpx_ipc_outsider(const struct cpx_cap *c, const char *link);
+/* A process outside the tree that holds the pipe or socket with inode @ino; 0: none. */
+pid_t cpx_ipc_outsider(const struct cpx_cap *c, uint64_t ino);
 
 int cpx_cap_timerfd(const struct cpx_ipc_fd *f, struct cpx_err *err);
 int cpx_cap_signalfd(const struct cpx_ipc_fd *f, struct cpx_err *err);

@@ -131,14 +131,12 @@ static unsigned ends_in_tree(const struct cpx_ipc_seen *list, const void *rec)
 static int check_pipe(struct cpx_cap *c, const struct cpx_ipc_seen *s, struct cpx_err *err)
 {
 	unsigned have = ends_in_tree(cpx_ipc_of(c)->pipes, s->rec);
-	char link[40];
 	pid_t pid;
 
 	/* With both ends in the tree an outsider is looked for before the stop only: it costs. */
 	if (have == 3 && !c->dry_run)
 		return 0;
-	snprintf(link, sizeof(link), "pipe:[%llu]", (unsigned long long)s->ino);
-	pid = cpx_ipc_outsider(c, link);
+	pid = cpx_ipc_outsider(c, s->ino);
 	if (!pid)
 		return 0;
 	return cpx_cap_refuse(c, s->t, err,

@@ -207,11 +207,8 @@ static bool log_socket(const struct cpx_rec_sock *rec)
 static int refuse_outside(struct cpx_cap *c, const struct cpx_ipc_seen *s, uint32_t peer,
 			  struct cpx_err *err)
 {
-	char link[40];
-	pid_t pid;
+	pid_t pid = cpx_ipc_outsider(c, peer);
 
-	snprintf(link, sizeof(link), "socket:[%u]", peer);
-	pid = cpx_ipc_outsider(c, link);
 	if (!pid && c->dry_run)
 		return 0; /* in flight: known once the job is stopped */
 	return cpx_cap_refuse(c, s->t, err,

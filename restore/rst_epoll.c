@@ -35,28 +35,43 @@ int cpx_rst_epoll(struct cpx_rst *r, const struct cpx_rec_ofd *ofd, struct cpx_e
 	return fd < 0 ? cpx_err_sys(err, errno, "epoll_create") : fd;
 }
 
-static const struct cpx_rec_epoll *set_of(const struct cpx_rst *r, uint32_t id)
+/* Position of set @id among the epoll records; -1: it is none. */
+static long position(const struct cpx_rst *r, uint32_t id)
 {
-	cpx_state_each(r->st, epoll, e)
+	long n = 0;
+
+	cpx_state_each(r->st, epoll, e) {
 		if (e->id == id)
-			return e;
-	return NULL;
+			return n;
+		n++;
+	}
+	return -1;
 }
 
-/* 1 + depth of the deepest set that @id watches; 0 for what is no epoll set. */
-static int depth_of(const struct cpx_rst *r, uint32_t id, int limit)
+/*
+ * How many levels of sets are below each one, counting itself: malloc'ed, by position. What watches
+ * itself over corners (an image may say so) ends at the limit, and the kernel refuses it.
+ */
+static int *depths(const struct cpx_rst *r)
 {
-	int deepest = 0;
+	int *depth = calloc(cpx_state_count(r->st, CPX_REC_epoll) + 1, sizeof(*depth));
 
-	if (!limit || !set_of(r, id))
-		return limit ? 0 : DEPTH_MAX;
-	cpx_state_each(r->st, epoll_item, it) {
-		int d = it->epoll == id ? depth_of(r, it->ofd, limit - 1) : 0;
+	for (int round = 1; depth && round < DEPTH_MAX; round++) {
+		bool changed = false;
 
-		if (d > deepest)
-			deepest = d;
+		cpx_state_each(r->st, epoll_item, it) {
+			long outer = position(r, it->epoll), inner = position(r, it->ofd);
+
+			if (outer < 0 || inner < 0 || depth[outer] > depth[inner] ||
+			    depth[inner] >= DEPTH_MAX)
+				continue;
+			depth[outer] = depth[inner] + 1;
+			changed = true;
+		}
+		if (!changed)
+			break;
 	}
-	return deepest + 1;
+	return depth;
 }
 
 /* A duplicate of @fd whose number is not @num; -1: @fd is none. */
@@ -127,7 +142,7 @@ static int fill(struct cpx_rst *r, const struct cpx_rec_epoll *e, int set, bool 
 }
 
 /* The helper's work. Return: 0 or errno. */
-static int fill_all(struct cpx_rst *r)
+static int fill_all(struct cpx_rst *r, const int *depth)
 {
 	struct rlimit lim;
 
@@ -135,11 +150,13 @@ static int fill_all(struct cpx_rst *r)
 		lim.rlim_cur = lim.rlim_max;
 		setrlimit(RLIMIT_NOFILE, &lim);
 	}
-	for (int depth = 1; depth <= DEPTH_MAX; depth++) {
+	for (int level = 0; level <= DEPTH_MAX; level++) {
+		long n = 0;
+
 		cpx_state_each(r->st, epoll, e) {
 			int set, rc;
 
-			if (depth_of(r, e->id, DEPTH_MAX) != depth)
+			if (depth[n++] != level)
 				continue;
 			set = cpx_rst_ofd_fd(r, e->id, NULL);
 			if (set < 0)
@@ -174,6 +191,7 @@ static int open_all(struct cpx_rst *r, struct cpx_err *err)
 
 int cpx_rst_epolls(struct cpx_rst *r, struct cpx_err *err)
 {
+	CPX_AUTO_FREE int *depth = NULL;
 	int status, rc;
 	pid_t pid;
 
@@ -182,9 +200,12 @@ int cpx_rst_epolls(struct cpx_rst *r, struct cpx_err *err)
 	rc = open_all(r, err);
 	if (rc < 0)
 		return rc;
+	depth = depths(r);
+	if (!depth)
+		return cpx_err_set(err, CPX_E_NOMEM, "out of memory");
 	pid = fork();
 	if (!pid)
-		_exit(fill_all(r));
+		_exit(fill_all(r, depth));
 	if (pid < 0)
 		return cpx_err_sys(err, errno, "fork");
 	while (waitpid(pid, &status, __WALL) < 0)
