@@ -117,6 +117,19 @@ static int dump_to(const struct cpx_args *a, struct cpx_capture_opts *o, struct 
 	return 0;
 }
 
+/* A dump that was refused leaves nothing: what is empty goes, also @to itself if we made it. */
+static void remove_empty(const char *to, bool ours)
+{
+	static const char *const sub[] = { "jobs/" DUMP_JOB, "jobs" };
+	char path[4096];
+
+	for (size_t i = 0; i < 2; i++)
+		if (snprintf(path, sizeof(path), "%s/%s", to, sub[i]) < (int)sizeof(path))
+			rmdir(path);
+	if (ours)
+		rmdir(to);
+}
+
 int cpx_ctl_dump(const struct cpx_args *a, struct cpx_err *err)
 {
 	struct cpx_capture_opts o = { .image.codec = CPX_CODEC_LZ4,
@@ -124,6 +137,7 @@ int cpx_ctl_dump(const struct cpx_args *a, struct cpx_err *err)
 				      .owner_uid = geteuid(),
 				      .owner_gid = getegid() };
 	const char *to = cpx_arg(a, "to");
+	bool ours;
 	int r;
 
 	if (cpx_parse_pid(a->pos[0], &o.root, err) < 0 ||
@@ -140,10 +154,13 @@ int cpx_ctl_dump(const struct cpx_args *a, struct cpx_err *err)
 							"there is no such process");
 	if (cpx_arg_given(a, "leave-running"))
 		o.after = CPX_AFTER_RUN;
+	ours = access(to, F_OK) != 0;
 	r = open_dir(to, true, &o.store, err);
 	if (r >= 0) {
 		r = dump_to(a, &o, err);
 		cpx_store_close(o.store);
+		if (r < 0)
+			remove_empty(to, ours);
 	}
 	return r < 0 ? cpx_err_wrap(err, "cannot dump pid %d to %s", o.root, to) : 0;
 }

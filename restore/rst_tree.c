@@ -195,7 +195,7 @@ static int fork_task(struct tree *tr, struct cpx_rst_task *t, struct cpx_tracee 
 }
 
 static int make_helper(struct tree *tr, struct cpx_rst_task *parent, struct cpx_tracee *by,
-		       uint32_t pid, struct helper **out, struct cpx_err *err)
+		       uint32_t pid, int exit_signal, struct helper **out, struct cpx_err *err)
 {
 	struct helper *h;
 	pid_t host;
@@ -204,7 +204,7 @@ static int make_helper(struct tree *tr, struct cpx_rst_task *parent, struct cpx_
 	if (tr->nhelpers == HELPERS_MAX)
 		return cpx_err_set(err, CPX_E_LIMIT, "more than %d dead leaders", HELPERS_MAX);
 	h = &tr->helpers[tr->nhelpers];
-	rc = cpx_tracee_fork(by, 0, 0, (pid_t)pid, 0, &host, NULL, err);
+	rc = cpx_tracee_fork(by, 0, exit_signal, (pid_t)pid, 0, &host, NULL, err);
 	if (rc < 0)
 		return cpx_err_wrap(err, "stand in for dead leader %u", pid);
 	*h = (struct helper){ .mem_fd = -1, .pid = pid, .parent = parent };
@@ -300,7 +300,9 @@ static int create_foreign(struct tree *tr, struct cpx_rst_task *t, struct cpx_er
 				err, CPX_E_UNSUPPORTED,
 				"process %u is in the session of %u, which comes after it",
 				t->rec->pid, t->rec->sid);
-		rc = make_helper(tr, t->parent, &t->parent->threads[0].t, t->rec->sid, &h, err);
+		/* what is cloned as its sibling gets its exit signal */
+		rc = make_helper(tr, t->parent, &t->parent->threads[0].t, t->rec->sid,
+				 (int)t->rec->exit_signal, &h, err);
 		if (rc == 0)
 			rc = cpx_tok(&h->t, NULL, err, "setsid", SYS_setsid, 0);
 		if (rc < 0)
@@ -385,7 +387,7 @@ static int stand_in(struct tree *tr, struct cpx_rst_task *t, uint32_t pgid, stru
 	for (size_t i = 0; i < tr->nhelpers; i++)
 		if (tr->helpers[i].pid == pgid)
 			return 0;
-	rc = make_helper(tr, t, &t->threads[0].t, pgid, &h, err);
+	rc = make_helper(tr, t, &t->threads[0].t, pgid, 0, &h, err);
 	if (rc == 0)
 		rc = cpx_tok(&h->t, NULL, err, "setpgid", SYS_setpgid, 0, 0);
 	return rc;
