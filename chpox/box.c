@@ -5,8 +5,8 @@
  * exit_path, then sent -> the launcher exits, PID 1 exits, the namespace is empty.
  *
  * Failures: before HELLO the clone exits and its maker sees end of file. A root that cannot be
- * made is FAILED with errno and leaves the box usable for another try. The launcher killed: PID 1
- * exits, the job dies with it. The outer half killed: the job does not notice.
+ * made is FAILED with errno and leaves the box usable for another try. The launcher killed: PID
+ * 1 exits, the job dies with it. The outer half killed: the job does not notice.
  */
 #include "box.h"
 
@@ -174,8 +174,8 @@ static int take_stdio(const struct inner *in, const struct cpx_box_cmd *c)
 	for (int i = 0; i < 3; i++) {
 		int src = c->stdio[i] >= 0 ? c->stdio[i] : in->slave;
 
-		high[i] = src >= 0 ? fcntl(src, F_DUPFD_CLOEXEC, 3) :
-				     open("/dev/null", O_RDWR | O_CLOEXEC);
+		high[i] = src >= 0 ? fcntl(src, F_DUPFD_CLOEXEC, 3)
+				   : open("/dev/null", O_RDWR | O_CLOEXEC);
 		if (high[i] < 0)
 			return -1;
 	}
@@ -495,8 +495,12 @@ static int inner_mounts(struct inner *in)
 /* PID 1. */
 static void __attribute__((noreturn)) inner_init(const struct cpx_box_opts *opts, int conn)
 {
-	struct inner in = { .opts = opts, .conn = conn, .sigfd = -1, .root_pidfd = -1,
-			    .master = -1, .slave = -1 };
+	struct inner in = { .opts = opts,
+			    .conn = conn,
+			    .sigfd = -1,
+			    .root_pidfd = -1,
+			    .master = -1,
+			    .slave = -1 };
 	const struct cpx_box_cmd *c = opts->cmd;
 	int keep[] = { conn, opts->listen_fd, c ? c->stdio[0] : -1, c ? c->stdio[1] : -1,
 		       c ? c->stdio[2] : -1 };
@@ -507,7 +511,8 @@ static void __attribute__((noreturn)) inner_init(const struct cpx_box_opts *opts
 	plain_signals();
 	setsid();
 	if (chdir("/") || inner_mounts(&in)) {
-		struct msg m = { .op = OP_FAILED, .arg = (uint32_t)errno,
+		struct msg m = { .op = OP_FAILED,
+				 .arg = (uint32_t)errno,
 				 .text = "cannot mount in the job's namespace" };
 
 		msg_send(conn, &m);

@@ -33,15 +33,15 @@ struct cpx_box_cmd {
 	uint32_t ngroups;
 	struct rlimit limits[RLIM_NLIMITS];
 	bool has_limits;
-	int stdio[3];	/* -1: /dev/null, or the terminal of a box that has one */
+	int stdio[3]; /* -1: /dev/null, or the terminal of a box that has one */
 };
 
 struct cpx_box_opts {
-	int cgroup_fd;		/* directory of the job's cgroup (v2), -1: none */
-	int listen_fd;		/* SOCK_SEQPACKET, listening; -1: cannot be adopted */
-	const char *exit_path;	/* the launcher writes the wait status there; NULL: nowhere */
-	bool tty;		/* own devpts with one terminal */
-	uint32_t tty_uid;	/* whose it is */
+	int cgroup_fd;	       /* directory of the job's cgroup (v2), -1: none */
+	int listen_fd;	       /* SOCK_SEQPACKET, listening; -1: cannot be adopted */
+	const char *exit_path; /* the launcher writes the wait status there; NULL: nowhere */
+	bool tty;	       /* own devpts with one terminal */
+	uint32_t tty_uid;      /* whose it is */
 	const struct cpx_box_cmd *cmd; /* for cpx_box_exec(); NULL: only restores */
 };
 
@@ -50,14 +50,14 @@ struct cpx_box {
 	int sock;	  /* connection to the launcher */
 	int init_pidfd, root_pidfd;
 	int tty_master, tty_slave; /* -1: none */
-	bool ended;	  /* the root process has ended with .. */
-	int status;	  /* .. this wait status */
+	bool ended;		   /* the root process has ended with .. */
+	int status;		   /* .. this wait status */
 };
 
-#define CPX_BOX_NONE                                                                         \
-	{                                                                                    \
-		.sock = -1, .init_pidfd = -1, .root_pidfd = -1, .tty_master = -1,            \
-		.tty_slave = -1                                                              \
+#define CPX_BOX_NONE                                                              \
+	{                                                                         \
+		.sock = -1, .init_pidfd = -1, .root_pidfd = -1, .tty_master = -1, \
+		.tty_slave = -1                                                   \
 	}
 
 int cpx_box_make(const struct cpx_box_opts *opts, struct cpx_box *box, struct cpx_err *err);
@@ -65,7 +65,7 @@ int cpx_box_make(const struct cpx_box_opts *opts, struct cpx_box *box, struct cp
 /* Connect to a box that lost its outer half. @init: its PID 1, checked by the caller. */
 int cpx_box_adopt(const char *sock_path, pid_t init, struct cpx_box *box, struct cpx_err *err);
 
-/* Run the command of the options. CPX_E_NOENT, CPX_E_PERM …: the program could not be started. */
+/* Run the command of the options. CPX_E_NOENT, CPX_E_PERM …: it could not be started. */
 int cpx_box_exec(struct cpx_box *box, struct cpx_err *err);
 
 /* For struct cpx_restore_opts: @box is a struct cpx_box. */

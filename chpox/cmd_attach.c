@@ -50,7 +50,8 @@ static int send_size(int sock)
 
 	if (ioctl(STDIN_FILENO, TIOCGWINSZ, &ws) || !ws.ws_row)
 		return 0;
-	return cpx_proto_send(sock, json_pack("{s:i, s:i}", "rows", ws.ws_row, "cols", ws.ws_col),
+	return cpx_proto_send(sock,
+			      json_pack("{s:i, s:i}", "rows", ws.ws_row, "cols", ws.ws_col),
 			      NULL, 0, NULL);
 }
 
@@ -70,8 +71,8 @@ static bool send_keys(int sock, bool raw)
 
 			buf[i] = 0;
 			cpx_proto_send(sock,
-				       json_pack("{s:o}", "keys", cpx_proto_bytes(buf + from)), NULL,
-				       0, NULL);
+				       json_pack("{s:o}", "keys", cpx_proto_bytes(buf + from)),
+				       NULL, 0, NULL);
 			buf[i] = c;
 		}
 		if (i < n && buf[i] == LEAVE_KEY)

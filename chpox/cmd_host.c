@@ -63,7 +63,7 @@ int cpx_ctl_why(const struct cpx_args *a, struct cpx_err *err)
 	return r > 0;
 }
 
-/* --- check --------------------------------------------------------------------------------- */
+/* --- check --------------------------------------------------------------------------- */
 
 #define SAY_MAX 160
 
@@ -95,9 +95,12 @@ static int probe_caps(char *say)
 	static const struct {
 		int cap;
 		const char *name;
-	} want[] = { { CAP_SYS_ADMIN, "sys_admin" },   { CAP_SYS_PTRACE, "sys_ptrace" },
-		     { CAP_SETUID, "setuid" },	       { CAP_SETGID, "setgid" },
-		     { CAP_DAC_OVERRIDE, "dac_override" }, { CAP_KILL, "kill" } };
+	} want[] = { { CAP_SYS_ADMIN, "sys_admin" },
+		     { CAP_SYS_PTRACE, "sys_ptrace" },
+		     { CAP_SETUID, "setuid" },
+		     { CAP_SETGID, "setgid" },
+		     { CAP_DAC_OVERRIDE, "dac_override" },
+		     { CAP_KILL, "kill" } };
 	size_t n = 0;
 
 	for (size_t i = 0; i < sizeof(want) / sizeof(want[0]); i++)
@@ -111,7 +114,8 @@ static int probe_resource(char *say)
 {
 	if (has_cap(CAP_SYS_RESOURCE))
 		return 1;
-	snprintf(say, SAY_MAX, "without CAP_SYS_RESOURCE hard limits are not raised at restart");
+	snprintf(say, SAY_MAX,
+		 "without CAP_SYS_RESOURCE hard limits are not raised at restart");
 	return 0;
 }
 
@@ -166,7 +170,8 @@ static int probe_set_tid(char *say)
 {
 	pid_t want = 77;
 	struct clone_args box = { .flags = CLONE_NEWPID, .exit_signal = SIGCHLD };
-	struct clone_args ca = { .exit_signal = SIGCHLD, .set_tid = (uintptr_t)&want,
+	struct clone_args ca = { .exit_signal = SIGCHLD,
+				 .set_tid = (uintptr_t)&want,
 				 .set_tid_size = 1 };
 	int status = 0;
 	pid_t pid = (pid_t)syscall(SYS_clone3, &box, sizeof(box));
@@ -205,8 +210,9 @@ static int probe_cgroup(char *say)
 	char path[CPX_CGROUP_PATH];
 
 	if (cpx_cgroup_base(path) < 0) {
-		snprintf(say, SAY_MAX, "no writable cgroup v2 hierarchy: whole trees are found by "
-				       "their PID namespace alone");
+		snprintf(say, SAY_MAX,
+			 "no writable cgroup v2 hierarchy: whole trees are found by "
+			 "their PID namespace alone");
 		return 0;
 	}
 	snprintf(say, SAY_MAX, "%.140s", path);
@@ -229,11 +235,11 @@ static const struct {
 	{ "kernel",       true,  probe_kernel,      "chpox runs on x86-64" },
 	{ "rights",       true,  probe_caps,        "run as root" },
 	{ "raise-limits", false, probe_resource,    NULL },
-	{ "ptrace",       true,  probe_yama,        "reboot with kernel.yama.ptrace_scope below 3" },
+	{ "ptrace",       true,  probe_yama,        "boot with yama.ptrace_scope below 3" },
 	{ "pidfd_getfd",  true,  probe_pidfd_getfd, "use a newer kernel" },
 	{ "close_range",  true,  probe_close_range, "use a newer kernel" },
-	{ "kcmp",         true,  probe_kcmp,        "use a kernel with CONFIG_KCMP" },
-	{ "mm-map",       true,  probe_mm_map,      "use a kernel with CONFIG_CHECKPOINT_RESTORE" },
+	{ "kcmp",         true,  probe_kcmp,        "use a kernel built with that option" },
+	{ "mm-map",       true,  probe_mm_map,      "use a kernel built with that option" },
 	{ "set_tid",      true,  probe_set_tid,     "run as root on a kernel from 5.5" },
 	{ "timens",       false, probe_timens,      NULL },
 	{ "timer_list",   false, probe_timer_list,  NULL },
@@ -260,8 +266,10 @@ int cpx_ctl_check(const struct cpx_args *a, struct cpx_err *err)
 							     probes[i].needed, "note", say));
 		else
 			printf("%-13s %-8s %s%s%s\n", probes[i].name,
-			       ok ? "yes" : probes[i].needed ? "MISSING" : "no", say,
-			       !ok && probes[i].what_to_do ? ": " : "",
+			       ok		  ? "yes"
+			       : probes[i].needed ? "MISSING"
+						  : "no",
+			       say, !ok && probes[i].what_to_do ? ": " : "",
 			       !ok && probes[i].what_to_do ? probes[i].what_to_do : "");
 	}
 	if (json) {
@@ -271,6 +279,7 @@ int cpx_ctl_check(const struct cpx_args *a, struct cpx_err *err)
 	}
 	if (missing)
 		return cpx_err_set(err, CPX_E_UNSUPPORTED,
-				   "%d thing(s) that chpox needs are missing on this host", missing);
+				   "%d thing(s) that chpox needs are missing on this host",
+				   missing);
 	return 0;
 }

@@ -38,16 +38,16 @@ static const struct { const char *name; enum cpx_snapshot_way v; } ways[] = {
 /* clang-format on */
 
 /* @table of {name, v}; sets @out from option @opt, leaves it where that was not given. */
-#define PICK(a, opt, table, out, err)                                                        \
-	({                                                                                   \
-		const char *s_ = cpx_arg(a, opt);                                            \
-		int r_ = s_ ? CPX_E_INVAL : 0;                                               \
-		for (size_t i_ = 0; s_ && i_ < sizeof(table) / sizeof((table)[0]); i_++)     \
-			if (!strcmp(s_, (table)[i_].name)) {                                 \
-				*(out) = (table)[i_].v;                                      \
-				r_ = 0;                                                      \
-			}                                                                    \
-		r_ ? cpx_err_set(err, r_, "--%s cannot be '%s'", opt, s_) : 0;               \
+#define PICK(a, opt, table, out, err)                                                    \
+	({                                                                               \
+		const char *s_ = cpx_arg(a, opt);                                        \
+		int r_ = s_ ? CPX_E_INVAL : 0;                                           \
+		for (size_t i_ = 0; s_ && i_ < sizeof(table) / sizeof((table)[0]); i_++) \
+			if (!strcmp(s_, (table)[i_].name)) {                             \
+				*(out) = (table)[i_].v;                                  \
+				r_ = 0;                                                  \
+			}                                                                \
+		r_ ? cpx_err_set(err, r_, "--%s cannot be '%s'", opt, s_) : 0;           \
 	})
 
 static int workers_of(const struct cpx_args *a, unsigned *out, struct cpx_err *err)
@@ -65,7 +65,8 @@ static int workers_of(const struct cpx_args *a, unsigned *out, struct cpx_err *e
 
 static int open_dir(const char *dir, bool create, struct cpx_store **out, struct cpx_err *err)
 {
-	struct cpx_store_opts so = { .create = create, .uid = FILE_AS_CALLER,
+	struct cpx_store_opts so = { .create = create,
+				     .uid = FILE_AS_CALLER,
 				     .gid = FILE_AS_CALLER };
 
 	return cpx_store_open(dir, &so, out, err);
@@ -149,9 +150,9 @@ int cpx_ctl_dump(const struct cpx_args *a, struct cpx_err *err)
 		return cpx_err_set(err, CPX_E_INVAL, "dump: where to? give --to DIR");
 	if (o.root == getpid() || kill(o.root, 0) == -1)
 		return cpx_err_set(err, CPX_E_NOENT, "cannot dump pid %d: %s", o.root,
-				   o.root == getpid() ? "that is chpox_ctl itself" :
-				   errno == EPERM     ? "it is not yours" :
-							"there is no such process");
+				   o.root == getpid() ? "that is chpox_ctl itself"
+				   : errno == EPERM   ? "it is not yours"
+						      : "there is no such process");
 	if (cpx_arg_given(a, "leave-running"))
 		o.after = CPX_AFTER_RUN;
 	ours = access(to, F_OK) != 0;
@@ -165,7 +166,7 @@ int cpx_ctl_dump(const struct cpx_args *a, struct cpx_err *err)
 	return r < 0 ? cpx_err_wrap(err, "cannot dump pid %d to %s", o.root, to) : 0;
 }
 
-/* --- restore --------------------------------------------------------------------------- */
+/* --- restore ------------------------------------------------------------------------- */
 
 struct restore_job {
 	const char *dir, *pidfile;
@@ -209,7 +210,9 @@ static int exit_code(int status)
 
 static void block_forwarded(sigset_t *set)
 {
-	static const int sigs[] = { SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2, SIGCHLD };
+	static const int sigs[] = {
+		SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2, SIGCHLD
+	};
 
 	sigemptyset(set);
 	for (size_t i = 0; i < sizeof(sigs) / sizeof(sigs[0]); i++)
@@ -266,10 +269,11 @@ static int choose_owner(struct restore_job *j, struct cpx_err *err)
 		return r;
 	j->opts.trusted = r;
 	if (!r && j->opts.owner_uid == 0)
-		return cpx_err_set(err, CPX_E_PERM,
-				   "others may write in %s or above it, so what it holds cannot be "
-				   "trusted with root's rights; chmod go-w it, if you know it is good",
-				   j->dir);
+		return cpx_err_set(
+			err, CPX_E_PERM,
+			"others may write in %s or above it, so what it holds cannot be "
+			"trusted with root's rights; chmod go-w it, if you know it is good",
+			j->dir);
 	return 0;
 }
 
@@ -309,8 +313,8 @@ static int restore_from(struct restore_job *j, struct cpx_err *err)
 	if (r < 0)
 		return r;
 	if (skipped)
-		cpx_log_note("%s: %u newer image(s) are not whole; taking generation %llu", j->dir,
-			     skipped, (unsigned long long)j->opts.id.seq);
+		cpx_log_note("%s: %u newer image(s) are not whole; taking generation %llu",
+			     j->dir, skipped, (unsigned long long)j->opts.id.seq);
 	/* before the job exists, so that nothing that it or the user does is missed */
 	sigprocmask(SIG_SETMASK, NULL, &before);
 	block_forwarded(&set);
@@ -356,7 +360,7 @@ int cpx_ctl_restore(const struct cpx_args *a, struct cpx_err *err)
 	return r < 0 ? cpx_err_wrap(err, "cannot restore %s", j.dir) : r;
 }
 
-/* --- inspect, verify --------------------------------------------------------------------- */
+/* --- inspect, verify ----------------------------------------------------------------- */
 
 /* Open the newest whole image in @dir and do @fn with it. @bad: how many are not whole. */
 static int with_image(const char *dir, int (*fn)(struct cpx_image *, void *, struct cpx_err *),
@@ -408,7 +412,8 @@ static int verify_image(struct cpx_image *img, void *ctx, struct cpx_err *err)
 
 	if (r < 0)
 		return cpx_err_wrap(err, "generation %llu", (unsigned long long)id->seq);
-	printf("%s: generation %llu is whole\n", (const char *)ctx, (unsigned long long)id->seq);
+	printf("%s: generation %llu is whole\n", (const char *)ctx,
+	       (unsigned long long)id->seq);
 	return 0;
 }
 
@@ -418,6 +423,7 @@ int cpx_ctl_verify(const struct cpx_args *a, struct cpx_err *err)
 	int r = with_image(a->pos[0], verify_image, a->pos[0], &bad, err);
 
 	if (r >= 0 && bad)
-		r = cpx_err_set(err, CPX_E_CHECKSUM, "%u newer image(s) in it are not whole", bad);
+		r = cpx_err_set(err, CPX_E_CHECKSUM, "%u newer image(s) in it are not whole",
+				bad);
 	return r < 0 ? cpx_err_wrap(err, "%s does not verify", a->pos[0]) : 0;
 }

@@ -29,14 +29,16 @@ static int simple(const struct cpx_args *a, json_t *req, json_t **answer, struct
 
 static json_t *request(const char *op, const char *job)
 {
-	return job ? json_pack("{s:s, s:s}", "op", op, "job", job) : json_pack("{s:s}", "op", op);
+	return job ? json_pack("{s:s, s:s}", "op", op, "job", job)
+		   : json_pack("{s:s}", "op", op);
 }
 
 static int need(json_t *req, struct cpx_err *err)
 {
-	return req ? 0 :
-		     cpx_err_set(err, CPX_E_INVAL, "that name is no text; letters, digits, '.', '_' "
-						   "and '-' make a name");
+	return req ? 0
+		   : cpx_err_set(err, CPX_E_INVAL,
+				 "that name is no text; letters, digits, '.', '_' "
+				 "and '-' make a name");
 }
 
 static void print_notes(const json_t *answer)
@@ -51,7 +53,7 @@ static void print_notes(const json_t *answer)
 	}
 }
 
-/* --- run, mark --------------------------------------------------------------------------- */
+/* --- run, mark ----------------------------------------------------------------------- */
 
 /* The options that run and mark share. */
 static int common_options(const struct cpx_args *a, json_t *req, struct cpx_err *err)
@@ -176,7 +178,7 @@ int cpx_ctl_rm(const struct cpx_args *a, struct cpx_err *err)
 	return just_do(a, "rm", err);
 }
 
-/* --- one or all ------------------------------------------------------------------------------ */
+/* --- one or all ---------------------------------------------------------------------- */
 
 /* A request for each of several jobs, a few at once. */
 struct many {
@@ -284,9 +286,9 @@ static json_t *make_checkpoint(const struct cpx_args *a, const char *job)
 	int64_t ns;
 
 	json_object_set_new(req, "after",
-			    json_string(cpx_arg_given(a, "kill") ? "kill" :
-					cpx_arg_given(a, "stop") ? "stop" :
-								   "run"));
+			    json_string(cpx_arg_given(a, "kill")   ? "kill"
+					: cpx_arg_given(a, "stop") ? "stop"
+								   : "run"));
 	if (deadline && cpx_parse_duration(deadline, "deadline", &ns, NULL) == 0)
 		json_object_set_new(req, "deadline_ns", json_integer(ns));
 	return req;
@@ -298,13 +300,16 @@ static int one_or_all(const struct cpx_args *a, struct cpx_err *err)
 	bool all = cpx_arg_given(a, "all");
 
 	if (all == (a->npos == 1))
-		return cpx_err_set(err, CPX_E_INVAL, "%s: name a job, or give --all", a->cmd->name);
+		return cpx_err_set(err, CPX_E_INVAL, "%s: name a job, or give --all",
+				   a->cmd->name);
 	return all || !need(json_string(a->pos[0]), err) ? 0 : CPX_E_INVAL;
 }
 
 int cpx_ctl_checkpoint(const struct cpx_args *a, struct cpx_err *err)
 {
-	struct many m = { .a = a, .make = make_checkpoint, .show = show_checkpoint,
+	struct many m = { .a = a,
+			  .make = make_checkpoint,
+			  .show = show_checkpoint,
 			  .what = "checkpointing" };
 	const char *deadline = cpx_arg(a, "deadline");
 	json_t *answer;
@@ -312,7 +317,8 @@ int cpx_ctl_checkpoint(const struct cpx_args *a, struct cpx_err *err)
 	int r = one_or_all(a, err);
 
 	if (r >= 0 && cpx_arg_given(a, "kill") && cpx_arg_given(a, "stop"))
-		r = cpx_err_set(err, CPX_E_INVAL, "checkpoint: either --kill or --stop, not both");
+		r = cpx_err_set(err, CPX_E_INVAL,
+				"checkpoint: either --kill or --stop, not both");
 	if (r >= 0 && deadline)
 		r = cpx_parse_duration(deadline, "deadline", &ns, err);
 	if (r < 0)
@@ -344,9 +350,10 @@ int cpx_ctl_restart(const struct cpx_args *a, struct cpx_err *err)
 	if (at) {
 		*at = 0;
 		if (cpx_parse_u64(at + 1, "generation", INT64_MAX, &gen, err) < 0 || gen == 0)
-			return cpx_err_set(err, CPX_E_INVAL,
-					   "restart: '%s' is no generation; 'images %s' lists them",
-					   at + 1, a->pos[0]);
+			return cpx_err_set(
+				err, CPX_E_INVAL,
+				"restart: '%s' is no generation; 'images %s' lists them",
+				at + 1, a->pos[0]);
 	}
 	req = request("restart", a->pos[0]);
 	r = need(req, err);
@@ -374,8 +381,9 @@ static json_t *make_recover(const struct cpx_args *a, const char *job)
 
 int cpx_ctl_recover(const struct cpx_args *a, struct cpx_err *err)
 {
-	struct many m = { .a = a, .make = make_recover, .show = show_restart,
-			  .what = "recovering" };
+	struct many m = {
+		.a = a, .make = make_recover, .show = show_restart, .what = "recovering"
+	};
 	const char *one = a->pos[0];
 	int r = one_or_all(a, err);
 
@@ -404,7 +412,8 @@ int cpx_ctl_signal(const struct cpx_args *a, struct cpx_err *err)
 	return simple(a, req, NULL, err);
 }
 
-/* --- looking ----------------------------------------------------------------------------------- */
+/* --- looking
+ * ----------------------------------------------------------------------------------- */
 
 static int print_json(json_t *j)
 {
@@ -459,8 +468,9 @@ static void print_row(const json_t *job)
 	char st[24], user[24], ago[16], mem[16], stored[16];
 	CPX_AUTO_FREE char *cmd = cpx_proto_unbytes(json_object_get(job, "command"));
 
-	printf("%-16s %-11s %-8s %7lld %5lld %6s %9.1f %9s %9s  %.60s\n", cpx_proto_str(job, "job"),
-	       state_text(job, st), user_of(job, user), (long long)cpx_proto_int(job, "pid", 0),
+	printf("%-16s %-11s %-8s %7lld %5lld %6s %9.1f %9s %9s  %.60s\n",
+	       cpx_proto_str(job, "job"), state_text(job, st), user_of(job, user),
+	       (long long)cpx_proto_int(job, "pid", 0),
 	       (long long)cpx_proto_int(job, "checkpoints", 0),
 	       age(real(job, "checkpoint_time"), ago), real(job, "pause_ms"),
 	       cpx_human_size((uint64_t)cpx_proto_int(job, "bytes_memory", 0), mem),
@@ -525,8 +535,7 @@ int cpx_ctl_show(const struct cpx_args *a, struct cpx_err *err)
 		json_object_set(job, "images", json_object_get(answer, "images"));
 		print_json(job);
 	} else {
-		json_object_foreach(job, key, v)
-			print_field(key, v);
+		json_object_foreach(job, key, v) print_field(key, v);
 	}
 	json_decref(answer);
 	return 0;
@@ -541,8 +550,9 @@ static void print_image(const json_t *g)
 	if (localtime_r(&when, &tm))
 		strftime(text, sizeof(text), "%Y-%m-%d %H:%M:%S", &tm);
 	printf("%10lld %6lld  %-19s %9.1f %9.2f %9s %9s\n",
-	       (long long)cpx_proto_int(g, "generation", 0), (long long)cpx_proto_int(g, "epoch", 0),
-	       text, real(g, "pause_ms"), real(g, "total_ms") / 1000,
+	       (long long)cpx_proto_int(g, "generation", 0),
+	       (long long)cpx_proto_int(g, "epoch", 0), text, real(g, "pause_ms"),
+	       real(g, "total_ms") / 1000,
 	       cpx_human_size((uint64_t)cpx_proto_int(g, "bytes_memory", 0), mem),
 	       cpx_human_size((uint64_t)cpx_proto_int(g, "bytes_stored", 0), stored));
 }
@@ -558,8 +568,8 @@ int cpx_ctl_images(const struct cpx_args *a, struct cpx_err *err)
 	if (cpx_arg_given(a, "json")) {
 		print_json(list);
 	} else {
-		printf("%10s %6s  %-19s %9s %9s %9s %9s\n", "GENERATION", "EPOCH", "TIME", "PAUSE/ms",
-		       "TOTAL/s", "MEMORY", "STORED");
+		printf("%10s %6s  %-19s %9s %9s %9s %9s\n", "GENERATION", "EPOCH", "TIME",
+		       "PAUSE/ms", "TOTAL/s", "MEMORY", "STORED");
 		for (size_t i = 0; i < json_array_size(list); i++)
 			print_image(json_array_get(list, i));
 	}
@@ -591,7 +601,8 @@ int cpx_ctl_wait(const struct cpx_args *a, struct cpx_err *err)
 	return r;
 }
 
-/* --- logs ---------------------------------------------------------------------------------------- */
+/* --- logs
+ * ---------------------------------------------------------------------------------------- */
 
 /* What is new in the file. A restart cuts it back: then go on from its new end. */
 static int copy_new(int fd, off_t *pos, struct cpx_err *err)

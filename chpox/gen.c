@@ -46,8 +46,8 @@ int cpx_gen_newest(struct cpx_store *store, const char *job, struct cpx_gen_id *
 	}
 	if (!best)
 		return cpx_err_set(err, CPX_E_NOENT,
-				   bad ? "there is no whole image, only %u that do not verify" :
-					 "there is no image",
+				   bad ? "there is no whole image, only %u that do not verify"
+				       : "there is no image",
 				   bad);
 	*out = best->id;
 	if (skipped)

@@ -23,9 +23,9 @@ int cpx_gen_newest(struct cpx_store *store, const char *job, struct cpx_gen_id *
 
 /*
  * cpx_gen_trust() - may root restore what is in @dir with the rights it records?
- * Only where root alone can write along the whole path and in it (a sticky directory of root, as
- * /tmp, lets nobody else replace what is there).
- * Return: 1 yes; 0 no, and *@uid, *@gid tell to whom the directory belongs; or CPX_E_*.
+ * Only where root alone can write along the whole path and in it (a sticky directory of root,
+ * as /tmp, lets nobody else replace what is there). Return: 1 yes; 0 no, and *@uid, *@gid tell
+ * to whom the directory belongs; or CPX_E_*.
  */
 int cpx_gen_trust(const char *dir, uint32_t *uid, uint32_t *gid, struct cpx_err *err);
 

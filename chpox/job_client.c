@@ -61,9 +61,10 @@ int cpx_client_open(const struct cpx_ctl *ctl, struct cpx_err *err)
 	if (fd >= 0)
 		return fd;
 	if (geteuid() != 0)
-		return cpx_err_set(err, fd,
-				   "chpoxd cannot be reached at %s; ask root to start it: chpoxd --dir %s",
-				   ctl->dir, ctl->dir);
+		return cpx_err_set(
+			err, fd,
+			"chpoxd cannot be reached at %s; ask root to start it: chpoxd --dir %s",
+			ctl->dir, ctl->dir);
 	for (int i = 0; i < START_TRIES; i++) {
 		int r = start_daemon(ctl->dir, err);
 

@@ -16,8 +16,8 @@ int cpx_client_open(const struct cpx_ctl *ctl, struct cpx_err *err);
 
 /*
  * cpx_client_call() - one request, one answer; progress messages in between are shown.
- * @req is freed. @fds: sent along; descriptors that come back are in *@fd_back (-1: none; may be
- * NULL). *@answer: free with json_decref(); may be NULL.
+ * @req is freed. @fds: sent along; descriptors that come back are in *@fd_back (-1: none; may
+ * be NULL). *@answer: free with json_decref(); may be NULL.
  */
 int cpx_client_call(const struct cpx_ctl *ctl, json_t *req, const int *fds, size_t nfds,
 		    json_t **answer, int *fd_back, struct cpx_err *err);
@@ -27,7 +27,8 @@ int cpx_client_answer(int sock, const char *what, json_t **answer, int *fd_back,
 		      struct cpx_err *err);
 
 /* The host PID of a job's root process. */
-int cpx_client_root(const struct cpx_ctl *ctl, const char *job, pid_t *out, struct cpx_err *err);
+int cpx_client_root(const struct cpx_ctl *ctl, const char *job, pid_t *out,
+		    struct cpx_err *err);
 
 /* The path of a program beside the running one. */
 int cpx_beside(const char *name, char *out, size_t size);

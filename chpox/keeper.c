@@ -2,10 +2,10 @@
 /*
  * Acquiring a job, and its end.
  *
- * Acquire: the record gets a new epoch with us as keeper; another live keeper is CPX_E_BUSY. End:
- * the status is in the record before anybody is told. A keeper killed in between leaves a record
- * that says "running" and no such processes: the launcher's exit file then tells, or the job
- * counts as lost and recover restarts it.
+ * Acquire: the record gets a new epoch with us as keeper; another live keeper is CPX_E_BUSY.
+ * End: the status is in the record before anybody is told. A keeper killed in between leaves a
+ * record that says "running" and no such processes: the launcher's exit file then tells, or the
+ * job counts as lost and recover restarts it.
  */
 #include "keeper.h"
 
@@ -44,8 +44,8 @@ int keeper_open(struct keeper *k, struct cpx_err *err)
 	if (chdir(k->jobdir) || stat(k->dir, &st))
 		return cpx_err_sys(err, errno, "%s", k->jobdir);
 	/* several state directories may hold jobs of one name */
-	snprintf(k->cgroup, sizeof(k->cgroup), "chpox.%llx.%llx.%s", (unsigned long long)st.st_dev,
-		 (unsigned long long)st.st_ino, k->name);
+	snprintf(k->cgroup, sizeof(k->cgroup), "chpox.%llx.%llx.%s",
+		 (unsigned long long)st.st_dev, (unsigned long long)st.st_ino, k->name);
 	if (asprintf(&path, "%s/registry", k->dir) < 0)
 		return cpx_err_set(err, CPX_E_NOMEM, "out of memory");
 	r = cpx_registry_open(path, &k->reg, err);
@@ -75,9 +75,10 @@ int keeper_acquire(struct keeper *k, struct cpx_err *err)
 
 static int mine(const struct keeper *k, const struct cpx_reg_job *job, struct cpx_err *err)
 {
-	return job->epoch == k->job.epoch ?
-		       0 :
-		       cpx_err_set(err, CPX_E_CONFLICT, "job '%s' has been placed anew", job->name);
+	return job->epoch == k->job.epoch
+		       ? 0
+		       : cpx_err_set(err, CPX_E_CONFLICT, "job '%s' has been placed anew",
+				     job->name);
 }
 
 static int put_running(struct cpx_reg_job *job, void *ctx, struct cpx_err *err)
@@ -259,7 +260,8 @@ bool keeper_look(struct keeper *k)
 
 void keeper_finish(struct keeper *k, bool by_checkpoint)
 {
-	bool killed = k->status >= 0 && WIFSIGNALED(k->status) && WTERMSIG(k->status) == SIGKILL;
+	bool killed =
+		k->status >= 0 && WIFSIGNALED(k->status) && WTERMSIG(k->status) == SIGKILL;
 
 	/* the record last: from then on another keeper may begin here */
 	keeper_kill_all(k);

@@ -3,9 +3,9 @@
  * keeper.h - the outer half of a job's keeper: one process a job, one poll loop.
  *
  * It acquires the job in the registry (a new epoch), starts or adopts its processes, makes its
- * checkpoints (in a child of its own each, so that neither a slow disk nor a crash there holds up
- * the loop), takes the exit status, and writes what happened into the registry. It needs chpoxd
- * only to be asked: without it, it goes on and connects again when there is a new one.
+ * checkpoints (in a child of its own each, so that neither a slow disk nor a crash there holds
+ * up the loop), takes the exit status, and writes what happened into the registry. It needs
+ * chpoxd only to be asked: without it, it goes on and connects again when there is a new one.
  *
  * Files: main_keeper.c start and loop, keeper.c acquiring and the end of a job, keeper_start.c
  * ways to begin, keeper_ckpt.c checkpoints, keeper_link.c chpoxd's requests, keeper_tty.c the
@@ -73,7 +73,7 @@ struct keeper {
 	uint64_t seq; /* of the last checkpoint of this epoch */
 
 	struct cpx_box box;
-	bool boxed;	  /* else root_pidfd, and root is our child if @parent */
+	bool boxed; /* else root_pidfd, and root is our child if @parent */
 	bool parent;
 	pid_t root;
 	int root_pidfd;

@@ -3,7 +3,8 @@
  * Checkpoints of the keeper's job.
  *
  * Happy path: asked (by chpoxd or by the clock) -> a child runs the capture and sends what it
- * cost -> head moved in the registry -> answered -> generations that are kept no longer removed.
+ * cost -> head moved in the registry -> answered -> generations that are kept no longer
+ * removed.
  *
  * Failures: the child says why, or dies: the job runs on (whatever it injected gives way by
  * itself), the asker is told, the schedule goes on. A head that cannot be moved leaves the
@@ -46,8 +47,8 @@ static void say_progress(void *ctx, uint64_t done, uint64_t total)
 		return;
 	s->last_ns = now;
 	cpx_proto_send(s->fd,
-		       json_pack("{s:b, s:I, s:I}", "progress", 1, "done", (json_int_t)done, "total",
-				 (json_int_t)total),
+		       json_pack("{s:b, s:I, s:I}", "progress", 1, "done", (json_int_t)done,
+				 "total", (json_int_t)total),
 		       NULL, 0, NULL);
 }
 
@@ -55,9 +56,9 @@ static json_t *result_json(const struct cpx_capture_result *res)
 {
 	return json_pack("{s:b, s:I, s:I, s:I, s:I, s:I, s:I}", "ok", 1, "bytes_memory",
 			 (json_int_t)res->image.bytes_memory, "bytes_stored",
-			 (json_int_t)res->image.bytes_stored, "pause_ns", (json_int_t)res->pause_ns,
-			 "total_ns", (json_int_t)res->total_ns, "tasks", (json_int_t)res->tasks,
-			 "threads", (json_int_t)res->threads);
+			 (json_int_t)res->image.bytes_stored, "pause_ns",
+			 (json_int_t)res->pause_ns, "total_ns", (json_int_t)res->total_ns,
+			 "tasks", (json_int_t)res->tasks, "threads", (json_int_t)res->threads);
 }
 
 /* The child. */
@@ -149,7 +150,8 @@ static int64_t interval(const struct keeper *k)
 	return ns < AUTO_MIN_NS ? AUTO_MIN_NS : ns > AUTO_MAX_NS ? AUTO_MAX_NS : ns;
 }
 
-/* From the end of the last one: a checkpoint that takes longer than its interval must not queue. */
+/* From the end of the last one: a checkpoint that takes longer than its interval must not
+ * queue. */
 void keeper_schedule(struct keeper *k)
 {
 	int64_t ns = interval(k);
@@ -236,7 +238,8 @@ static void done(struct keeper *k, const json_t *m)
 	if (m)
 		r = cpx_proto_result(m, &err);
 	else
-		r = cpx_err_set(&err, CPX_E_SYS, "the capturing process was killed by signal %d",
+		r = cpx_err_set(&err, CPX_E_SYS,
+				"the capturing process was killed by signal %d",
 				WIFSIGNALED(status) ? WTERMSIG(status) : 0);
 	if (r >= 0)
 		r = commit(k, m, &err);

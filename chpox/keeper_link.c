@@ -84,7 +84,8 @@ static int do_signal(struct keeper *k, const json_t *m, struct cpx_err *err)
 	if (sig < 1 || sig >= NSIG)
 		return cpx_err_set(err, CPX_E_INVAL, "there is no signal %d", sig);
 	if (fd < 0 || syscall(SYS_pidfd_send_signal, fd, sig, NULL, 0))
-		return cpx_err_sys(err, fd < 0 ? ESRCH : errno, "cannot signal job '%s'", k->name);
+		return cpx_err_sys(err, fd < 0 ? ESRCH : errno, "cannot signal job '%s'",
+				   k->name);
 	if (sig == SIGKILL)
 		k->ordered_kill = true;
 	keeper_reply(k, cpx_proto_int(m, "id", -1), cpx_proto_ok());
@@ -104,10 +105,11 @@ static int do_kill(struct keeper *k, const json_t *m, struct cpx_err *err)
 static int do_leave(struct keeper *k, const json_t *m, struct cpx_err *err)
 {
 	if (k->boxed || k->parent)
-		return cpx_err_set(err, CPX_E_INVAL,
-				   "job '%s' was started by chpox, which is its parent; end it with "
-				   "'signal' or 'rm --force'",
-				   k->name);
+		return cpx_err_set(
+			err, CPX_E_INVAL,
+			"job '%s' was started by chpox, which is its parent; end it with "
+			"'signal' or 'rm --force'",
+			k->name);
 	keeper_ckpt_abort(k);
 	keeper_reply(k, cpx_proto_int(m, "id", -1), cpx_proto_ok());
 	exit(0);

@@ -109,10 +109,10 @@ int keeper_open_out(struct keeper *k, const char *name, struct cpx_err *err)
 	as_root();
 	if (fd < 0)
 		return cpx_err_sys(err, sys, "cannot open %s/out/%s", k->jobdir, name);
-	if (fstat(fd, &st) || !S_ISREG(st.st_mode) ||
-	    fcntl(fd, F_SETFL, O_WRONLY | O_APPEND)) {
+	if (fstat(fd, &st) || !S_ISREG(st.st_mode) || fcntl(fd, F_SETFL, O_WRONLY | O_APPEND)) {
 		close(fd);
-		return cpx_err_set(err, CPX_E_PERM, "%s/out/%s is no regular file", k->jobdir, name);
+		return cpx_err_set(err, CPX_E_PERM, "%s/out/%s is no regular file", k->jobdir,
+				   name);
 	}
 	return fd;
 }
@@ -136,6 +136,7 @@ int keeper_move_out(struct keeper *k, struct cpx_err *err)
 			sys = errno;
 	}
 	as_root();
-	return sys ? cpx_err_sys(err, sys, "cannot move the old output in %s/out aside", k->jobdir) :
-		     0;
+	return sys ? cpx_err_sys(err, sys, "cannot move the old output in %s/out aside",
+				 k->jobdir)
+		   : 0;
 }

@@ -4,12 +4,12 @@
  *
  * RUN      box -> exec.                      Fails: the job is FAILED, nothing runs.
  * MARK     watch by pidfd.                   Fails: the process is another one by now.
- * RESTART  generation by generation: box -> a child restores into it. A generation that is damaged,
- *	    or whose files have become shorter, is passed over and the user told; any other failure
+ * RESTART  generation by generation: box -> a child restores into it. One that is damaged, or
+ *	    whose files have become shorter, is passed over and the user told; any other failure
  *	    ends the attempt. Marked jobs get their PIDs on the host where they are free.
- * ADOPT    the launcher's socket (or the marked process) -> as if we had been there all the time.
- * RECOVER  ADOPT; where nothing lives: the launcher's exit file says how it ended; else RESTART;
- *	    else, where there is no generation, the command from its beginning, its output aside.
+ * ADOPT    the launcher's socket (or the marked process) -> as if we had always been there.
+ * RECOVER  ADOPT; where nothing lives: the launcher's exit file says how it ended; else
+ *	    RESTART; else, without a generation, the command anew, its old output moved aside.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -36,13 +36,14 @@
 #define OLD_TIMEOUT_MS 5000
 #define ZOMBIE_NAPS 500 /* of 10 ms */
 
-/* --- boxes and runs -------------------------------------------------------------------- */
+/* --- boxes and runs ------------------------------------------------------------------ */
 
 static int make_box(struct keeper *k, const struct cpx_box_cmd *cmd, struct cpx_err *err)
 {
 	CPX_AUTO_FREE char *exit_path = NULL;
-	struct cpx_box_opts o = { .cgroup_fd = -1, .tty = k->job.tty, .tty_uid = k->job.uid,
-				  .cmd = cmd };
+	struct cpx_box_opts o = {
+		.cgroup_fd = -1, .tty = k->job.tty, .tty_uid = k->job.uid, .cmd = cmd
+	};
 	int r;
 
 	if (asprintf(&exit_path, "%s/exit", k->jobdir) < 0)
@@ -113,7 +114,7 @@ static int start_run(struct keeper *k, struct cpx_err *err)
 	return 0;
 }
 
-/* --- what runs already ------------------------------------------------------------------- */
+/* --- what runs already --------------------------------------------------------------- */
 
 static void why_note(void *ctx, const char *line)
 {
@@ -170,7 +171,7 @@ static int start_adopt(struct keeper *k, struct cpx_err *err)
 	return r < 0 ? r : 1;
 }
 
-/* --- restart --------------------------------------------------------------------------------- */
+/* --- restart ------------------------------------------------------------------------- */
 
 static bool is_alive(pid_t pid)
 {
@@ -221,8 +222,8 @@ static void report_restore(void *ctx, uint64_t done, uint64_t total)
 }
 
 /* The child that restores. */
-static void __attribute__((noreturn)) conduct(struct keeper *k, const struct cpx_gen_id *id,
-					      const int stdio[3], int fd)
+static void __attribute__((noreturn))
+conduct(struct keeper *k, const struct cpx_gen_id *id, const int stdio[3], int fd)
 {
 	struct cpx_restore_opts o = {
 		.id = *id,
@@ -242,8 +243,9 @@ static void __attribute__((noreturn)) conduct(struct keeper *k, const struct cpx
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	if (r >= 0)
 		r = cpx_restore_run(&o, &res, &err);
-	cpx_proto_send(fd, r < 0 ? cpx_proto_fail(&err) :
-				   json_pack("{s:b, s:i}", "ok", 1, "root", res.root),
+	cpx_proto_send(fd,
+		       r < 0 ? cpx_proto_fail(&err)
+			     : json_pack("{s:b, s:i}", "ok", 1, "root", res.root),
 		       NULL, 0, NULL);
 	_exit(0);
 }
@@ -258,7 +260,8 @@ static int await_conductor(pid_t pid, int fd, pid_t *root, struct cpx_err *err)
 	while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
 		;
 	if (r < 0)
-		return cpx_err_set(err, CPX_E_SYS, "the restoring process was killed by signal %d",
+		return cpx_err_set(err, CPX_E_SYS,
+				   "the restoring process was killed by signal %d",
 				   WIFSIGNALED(status) ? WTERMSIG(status) : 0);
 	r = cpx_proto_result(m, err);
 	if (r >= 0)
@@ -284,8 +287,8 @@ static int restore_into(struct keeper *k, const struct cpx_gen_id *id, struct cp
 	if (pid == 0)
 		conduct(k, id, stdio, pair[1]);
 	close(pair[1]);
-	r = pid < 0 ? cpx_err_sys(err, errno, "cannot fork") :
-		      await_conductor(pid, pair[0], &root, err);
+	r = pid < 0 ? cpx_err_sys(err, errno, "cannot fork")
+		    : await_conductor(pid, pair[0], &root, err);
 	close(pair[0]);
 	if (!k->job.tty)
 		close_streams(k, stdio);
@@ -362,8 +365,10 @@ static int start_restart(struct keeper *k, struct cpx_err *err)
 	int r = CPX_E_NOENT;
 	bool fell_back = false;
 
-	cpx_err_set(err, CPX_E_NOENT, k->want_seq ? "job '%s' has no such generation" :
-						    "job '%s' has no checkpoint", k->name);
+	cpx_err_set(err, CPX_E_NOENT,
+		    k->want_seq ? "job '%s' has no such generation"
+				: "job '%s' has no checkpoint",
+		    k->name);
 	/* what an earlier keeper left of it must not run beside it */
 	if (cpx_live_check(&k->job.init))
 		kill(k->job.init.pid, SIGKILL);
@@ -381,8 +386,8 @@ static int start_restart(struct keeper *k, struct cpx_err *err)
 			cpx_registry_change(k->reg, k->name, drop_newer, &id, &k->job, err);
 		}
 		if (r >= 0)
-			return cpx_registry_change(k->reg, k->name, count_restart, NULL, &k->job,
-						   err);
+			return cpx_registry_change(k->reg, k->name, count_restart, NULL,
+						   &k->job, err);
 		if (!image_is_bad(r))
 			break;
 		fell_back = true;

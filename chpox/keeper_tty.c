@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The terminal of a job started with -t: the keeper always reads it (a job must not block because
- * nobody looks), writes what it says to out/stdout, and hands it to whoever is attached. From an
- * attached client come messages with "keys" (bytes typed) or "rows" and "cols".
+ * The terminal of a job started with -t: the keeper always reads it (a job must not block
+ * because nobody looks), writes what it says to out/stdout, and hands it to whoever is
+ * attached. From an attached client come messages with "keys" (bytes typed) or "rows" and
+ * "cols".
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -51,8 +52,9 @@ void keeper_tty_attach(struct keeper *k, int fd)
 		return;
 	}
 	cpx_err_set(&err, CPX_E_INVAL,
-		    k->box.tty_master < 0 ? "job '%s' has no terminal; it was not started with -t" :
-					    "too many terminals are attached to job '%s'",
+		    k->box.tty_master < 0
+			    ? "job '%s' has no terminal; it was not started with -t"
+			    : "too many terminals are attached to job '%s'",
 		    k->name);
 	cpx_proto_send(fd, cpx_proto_fail(&err), NULL, 0, NULL);
 	close(fd);

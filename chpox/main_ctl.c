@@ -15,16 +15,18 @@
 /* clang-format off */
 static const struct cpx_opt opts_dump[] = {
 	{ "to", 0, "DIR", "directory that holds the image; made if it is not there" },
-	{ "leave-running", 'R', NULL, "let the processes run on (else they are killed once the image is safe)" },
+	{ "leave-running", 'R', NULL, 
+	  "let the processes run on (else they are killed once the image is safe)" },
 	{ "codec", 0, "NAME", "lz4 (default), zlib or none" },
 	{ "snapshot", 0, "WAY", "auto (default), clone (short pause) or stop (little memory)" },
 	{ "workers", 0, "N", "threads that compress; default one a core" },
 	{ 0 }
 };
 static const struct cpx_opt opts_restore[] = {
-	{ "detach", 'd', NULL, "return when the processes run, instead of waiting for their end" },
+	{ "detach", 'd', NULL, "return when the processes run, do not wait for their end" },
 	{ "pidfile", 0, "FILE", "write the root process's PID there" },
-	{ "pids", 0, "WAY", "same: the old PIDs on this host (default); new: in a PID namespace of their own" },
+	{ "pids", 0, "WAY",
+	  "same: the old PIDs on this host (default); new: a PID namespace of their own" },
 	{ "force", 0, NULL, "restore although files that must be unchanged have changed" },
 	{ "stopped", 0, NULL, "leave the processes stopped; SIGCONT lets them go on" },
 	{ "workers", 0, "N", "threads that decompress; default one a core" },
@@ -36,7 +38,8 @@ static const struct cpx_opt opts_json[] = {
 };
 static const struct cpx_opt opts_run[] = {
 	{ "name", 'n', "NAME", "the job's name; default made from the command" },
-	{ "every", 'e', "DUR", "checkpoint it that often (10s, 5m, 1h), or auto: at most 2 % of its time" },
+	{ "every", 'e', "DUR",
+	  "checkpoint it that often (10s, 5m, 1h), or auto: at most 2 % of its time" },
 	{ "keep", 'k', "N", "generations to keep, default 2" },
 	{ "interactive", 'i', NULL, "keep the standard input (else /dev/null)" },
 	{ "tty", 't', NULL, "give it a terminal; 'attach' shows it" },
@@ -44,7 +47,8 @@ static const struct cpx_opt opts_run[] = {
 };
 static const struct cpx_opt opts_mark[] = {
 	{ "name", 'n', "NAME", "the job's name; default made from the command" },
-	{ "every", 'e', "DUR", "checkpoint it that often (10s, 5m, 1h), or auto: at most 2 % of its time" },
+	{ "every", 'e', "DUR",
+	  "checkpoint it that often (10s, 5m, 1h), or auto: at most 2 % of its time" },
 	{ "keep", 'k', "N", "generations to keep, default 2" },
 	{ 0 }
 };
@@ -74,7 +78,8 @@ static const struct cpx_opt opts_rm[] = {
 	{ 0 }
 };
 static const struct cpx_opt opts_global[] = {
-	{ "dir", 0, "DIR", "state directory of chpoxd (environment CHPOX_DIR; default " DEFAULT_DIR ")" },
+	{ "dir", 0, "DIR",
+	  "state directory of chpoxd (environment CHPOX_DIR; default " DEFAULT_DIR ")" },
 	{ "version", 0, NULL, "print the version" },
 	{ 0 }
 };
@@ -88,7 +93,8 @@ static const struct cpx_cmd commands[] = {
 	  NULL, 1, 1, false, cpx_ctl_unmark },
 	{ "checkpoint", "JOB|--all [OPTION]...", "checkpoint a job now",
 	  opts_checkpoint, 0, 1, false, cpx_ctl_checkpoint },
-	{ "restart", "JOB[@GENERATION]", "restart a job that does not run from its newest, or that, checkpoint",
+	{ "restart", "JOB[@GENERATION]",
+	  "restart a job that does not run from its newest, or that, checkpoint",
 	  opts_restart, 1, 1, false, cpx_ctl_restart },
 	{ "recover", "JOB|--all", "bring back what was lost in a crash",
 	  opts_recover, 0, 1, false, cpx_ctl_recover },
@@ -108,7 +114,8 @@ static const struct cpx_cmd commands[] = {
 	  NULL, 2, 2, false, cpx_ctl_signal },
 	{ "rm", "JOB [--force]", "remove a job, its output and its images",
 	  opts_rm, 1, 1, false, cpx_ctl_rm },
-	{ "dump", "PID --to DIR [OPTION]...", "checkpoint a process and its children into a directory",
+	{ "dump", "PID --to DIR [OPTION]...",
+	  "checkpoint a process and its children into a directory",
 	  opts_dump, 1, 1, false, cpx_ctl_dump },
 	{ "restore", "DIR [OPTION]...", "bring the processes of a dumped image back",
 	  opts_restore, 1, 1, false, cpx_ctl_restore },

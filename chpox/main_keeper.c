@@ -130,8 +130,8 @@ static void answer_start(struct keeper *k, json_t *answer)
 }
 
 /*
- * Generations that no record names and that are older than ours: left by a crash between manifest
- * and head. We own the job at the newest epoch, so nobody is about to name them.
+ * Generations that no record names and that are older than ours: left by a crash between
+ * manifest and head. We own the job at the newest epoch, so nobody is about to name them.
  */
 static void sweep(struct keeper *k)
 {
@@ -200,8 +200,11 @@ static int parse(const struct cpx_args *a, struct keeper *k, struct cpx_err *err
 
 static int run(const struct cpx_args *a, struct cpx_err *err)
 {
-	struct keeper k = { .box = CPX_BOX_NONE, .root_pidfd = -1, .cgroup_fd = -1,
-			    .listen_fd = -1, .link = -1 };
+	struct keeper k = { .box = CPX_BOX_NONE,
+			    .root_pidfd = -1,
+			    .cgroup_fd = -1,
+			    .listen_fd = -1,
+			    .link = -1 };
 	int r = parse(a, &k, err);
 
 	if (r < 0)

@@ -19,7 +19,8 @@ void cpx_progress_step(void *progress, uint64_t done, uint64_t total)
 	int64_t now = cpx_mono_ns();
 	char a[16], b[16];
 
-	if (now - p->start_ns < QUIET_NS || now - p->last_ns < STEP_NS || !isatty(STDERR_FILENO))
+	if (now - p->start_ns < QUIET_NS || now - p->last_ns < STEP_NS ||
+	    !isatty(STDERR_FILENO))
 		return;
 	p->last_ns = now;
 	p->shown = 1;

@@ -23,7 +23,7 @@
 #define TREE_MAX 4096
 #define EVERY_MIN_NS 10000000LL
 
-/* --- finding and checking -------------------------------------------------------------------- */
+/* --- finding and checking ------------------------------------------------------------ */
 
 static int find_job(struct cpxd_conn *c, const json_t *m, struct cpx_reg_job *job,
 		    struct cpx_err *err)
@@ -45,10 +45,11 @@ static int find_job(struct cpxd_conn *c, const json_t *m, struct cpx_reg_job *jo
 static int not_running(const struct cpx_reg_job *job, struct cpx_err *err)
 {
 	if (cpxd_lost(job))
-		return cpx_err_set(err, CPX_E_GONE,
-				   "job '%s' was lost with its node or keeper; 'chpox_ctl restart %s' "
-				   "brings it back",
-				   job->name, job->name);
+		return cpx_err_set(
+			err, CPX_E_GONE,
+			"job '%s' was lost with its node or keeper; 'chpox_ctl restart %s' "
+			"brings it back",
+			job->name, job->name);
 	if (job->state == CPX_JOB_RUNNING)
 		return cpx_err_set(err, CPX_E_BUSY,
 				   "the keeper of job '%s' cannot be reached now; try again",
@@ -57,8 +58,8 @@ static int not_running(const struct cpx_reg_job *job, struct cpx_err *err)
 			   cpx_job_state_name(job->state));
 }
 
-static struct cpxd_conn *keeper_for(struct cpxd_conn *c, const json_t *m, struct cpx_reg_job *job,
-				    struct cpx_err *err)
+static struct cpxd_conn *keeper_for(struct cpxd_conn *c, const json_t *m,
+				    struct cpx_reg_job *job, struct cpx_err *err)
 {
 	struct cpxd_conn *k;
 
@@ -94,7 +95,7 @@ static int launch(struct cpxd_conn *c, struct cpxd_launch *l, struct cpx_err *er
 	return r;
 }
 
-/* --- run, mark ------------------------------------------------------------------------------- */
+/* --- run, mark ----------------------------------------------------------------------- */
 
 static int take_options(const json_t *m, struct cpx_reg_job *job, struct cpx_err *err)
 {
@@ -137,10 +138,11 @@ static int reserve(struct cpxd *d, const json_t *m, const char *from, struct cpx
 	job->created_ns = cpx_clock_ns(CLOCK_REALTIME);
 	if (name) {
 		if (!cpx_job_name_ok(name))
-			return cpx_err_set(err, CPX_E_INVAL,
-					   "'%.80s' cannot be the name of a job: letters, digits, '_', "
-					   "'.' and '-', at most %d, are allowed",
-					   name, CPX_JOB_NAME_MAX - 1);
+			return cpx_err_set(
+				err, CPX_E_INVAL,
+				"'%.80s' cannot be the name of a job: letters, digits, '_', "
+				"'.' and '-', at most %d, are allowed",
+				name, CPX_JOB_NAME_MAX - 1);
 		strcpy(job->name, name);
 		return cpx_registry_swap(d->reg, job, err);
 	}
@@ -170,7 +172,9 @@ static void unmake(struct cpxd *d, struct cpx_reg_job *job)
 
 static int op_run(struct cpxd_conn *c, const json_t *m, struct cpx_err *err)
 {
-	struct cpx_reg_job job = { .uid = c->uid, .gid = c->gid, .tty = cpx_proto_bool(m, "tty") };
+	struct cpx_reg_job job = { .uid = c->uid,
+				   .gid = c->gid,
+				   .tty = cpx_proto_bool(m, "tty") };
 	struct cpxd_launch l = { .mode = "run", .stdin_fd = -1 };
 	char **argv = cpx_proto_unstrv(json_object_get(m, "argv"), ARGS_MAX);
 	char **env = cpx_proto_unstrv(json_object_get(m, "env"), ARGS_MAX);
@@ -260,7 +264,8 @@ static int owner_of_tree(pid_t root, int64_t *uid, int64_t *gid, struct cpx_err 
 	return 0;
 }
 
-static int mark_owner(struct cpxd_conn *c, pid_t pid, struct cpx_reg_job *job, struct cpx_err *err)
+static int mark_owner(struct cpxd_conn *c, pid_t pid, struct cpx_reg_job *job,
+		      struct cpx_err *err)
 {
 	int64_t uid, gid;
 	int r = owner_of_tree(pid, &uid, &gid, err);
@@ -268,9 +273,10 @@ static int mark_owner(struct cpxd_conn *c, pid_t pid, struct cpx_reg_job *job, s
 	if (r < 0)
 		return r;
 	if (c->uid != 0 && (uid != (int64_t)c->uid || gid < 0))
-		return cpx_err_set(err, CPX_E_PERM,
-				   "pid %d and its children are not all yours; only root can mark them",
-				   pid);
+		return cpx_err_set(
+			err, CPX_E_PERM,
+			"pid %d and its children are not all yours; only root can mark them",
+			pid);
 	job->uid = uid < 0 ? 0 : (uint32_t)uid;
 	job->gid = uid < 0 || gid < 0 ? 0 : (uint32_t)gid;
 	return 0;
@@ -343,7 +349,8 @@ static int op_mark(struct cpxd_conn *c, const json_t *m, struct cpx_err *err)
 	return r;
 }
 
-/* --- what a job's keeper does ------------------------------------------------------------------ */
+/* --- what a job's keeper does
+ * ------------------------------------------------------------------ */
 
 static int op_checkpoint(struct cpxd_conn *c, const json_t *m, struct cpx_err *err)
 {
@@ -354,8 +361,9 @@ static int op_checkpoint(struct cpxd_conn *c, const json_t *m, struct cpx_err *e
 	if (!k)
 		return err->code;
 	ask_keeper(c, k,
-		   json_pack("{s:s, s:s, s:I}", "op", "checkpoint", "after", after ? after : "run",
-			     "deadline_ns", (json_int_t)cpx_proto_int(m, "deadline_ns", 0)));
+		   json_pack("{s:s, s:s, s:I}", "op", "checkpoint", "after",
+			     after ? after : "run", "deadline_ns",
+			     (json_int_t)cpx_proto_int(m, "deadline_ns", 0)));
 	return 0;
 }
 
@@ -405,25 +413,28 @@ static int may_start(struct cpxd *d, const struct cpx_reg_job *job, bool recover
 	/* the keeper of a job that has ended says so before it exits: it is no obstacle */
 	if ((k && (k->starting || job->state == CPX_JOB_RUNNING)) ||
 	    (job->state == CPX_JOB_RUNNING && cpx_live_check(&job->keeper)))
-		return cpx_err_set(err, CPX_E_BUSY,
-				   "job '%s' runs; 'checkpoint --kill' or 'signal %s KILL' ends it "
-				   "first",
-				   job->name, job->name);
+		return cpx_err_set(
+			err, CPX_E_BUSY,
+			"job '%s' runs; 'checkpoint --kill' or 'signal %s KILL' ends it "
+			"first",
+			job->name, job->name);
 	if (recover)
 		return 0;
 	if (!cpxd_lost(job) && job->state == CPX_JOB_RUNNING)
-		return cpx_err_set(err, CPX_E_BUSY, "job '%s' is about to be taken over; try again",
-				   job->name);
+		return cpx_err_set(err, CPX_E_BUSY,
+				   "job '%s' is about to be taken over; try again", job->name);
 	if (!job->ngens)
 		return cpx_err_set(err, CPX_E_NOENT,
-				   "job '%s' has no checkpoint to be restarted from", job->name);
+				   "job '%s' has no checkpoint to be restarted from",
+				   job->name);
 	return 0;
 }
 
 static int op_restart(struct cpxd_conn *c, const json_t *m, struct cpx_err *err)
 {
 	bool recover = cpx_proto_bool(m, "recover");
-	struct cpxd_launch l = { .mode = recover ? "recover" : "restart", .stdin_fd = -1,
+	struct cpxd_launch l = { .mode = recover ? "recover" : "restart",
+				 .stdin_fd = -1,
 				 .force = cpx_proto_bool(m, "force") };
 	int64_t gen = cpx_proto_int(m, "generation", 0);
 	struct cpx_reg_job job;
@@ -439,9 +450,10 @@ static int op_restart(struct cpxd_conn *c, const json_t *m, struct cpx_err *err)
 		while (i < job.ngens && job.gens[i].id.seq != (uint64_t)gen)
 			i++;
 		if (i == job.ngens)
-			return cpx_err_set(err, CPX_E_NOENT,
-					   "job '%s' has no generation %lld; 'images %s' lists them",
-					   job.name, (long long)gen, job.name);
+			return cpx_err_set(
+				err, CPX_E_NOENT,
+				"job '%s' has no generation %lld; 'images %s' lists them",
+				job.name, (long long)gen, job.name);
 		l.seq = job.gens[i].id.seq;
 		l.epoch = job.gens[i].id.epoch;
 	}
@@ -449,14 +461,13 @@ static int op_restart(struct cpxd_conn *c, const json_t *m, struct cpx_err *err)
 	return launch(c, &l, err);
 }
 
-/* --- looking -------------------------------------------------------------------------------- */
+/* --- looking ------------------------------------------------------------------------- */
 
 /* Is this what `recover` brings back: lost, or killed from outside? */
 static bool recoverable(const struct cpx_reg_job *job)
 {
 	return cpxd_lost(job) || job->state == CPX_JOB_QUEUED ||
-	       (job->state == CPX_JOB_FAILED &&
-		(!job->has_status || WIFSIGNALED(job->status)));
+	       (job->state == CPX_JOB_FAILED && (!job->has_status || WIFSIGNALED(job->status)));
 }
 
 static int op_list(struct cpxd_conn *c, const json_t *m, struct cpx_err *err)
@@ -474,9 +485,9 @@ static int op_list(struct cpxd_conn *c, const json_t *m, struct cpx_err *err)
 		    (c->uid != 0 && c->uid != job.uid))
 			continue;
 		v = cpxd_view(&job);
-		json_object_set_new(v, "recoverable",
-				    json_boolean(recoverable(&job) &&
-						 !cpxd_keeper_of(c->d, job.name)));
+		json_object_set_new(
+			v, "recoverable",
+			json_boolean(recoverable(&job) && !cpxd_keeper_of(c->d, job.name)));
 		json_array_append_new(list, v);
 	}
 	cpx_registry_names_free(names);
@@ -523,14 +534,17 @@ static void tell_waiter(struct cpxd_conn *c)
 	if (!job.has_status) {
 		if (job.state == CPX_JOB_DONE)
 			cpx_err_set(&err, CPX_E_UNSUPPORTED,
-				    "job '%s' has ended, but not as our child: its status is not known",
+				    "job '%s' has ended, but not as our child: its status is "
+				    "not known",
 				    job.name);
 		else if (job.state == CPX_JOB_STOPPED)
-			cpx_err_set(&err, CPX_E_GONE,
-				    "job '%s' was stopped by a checkpoint; 'restart' lets it go on",
-				    job.name);
+			cpx_err_set(
+				&err, CPX_E_GONE,
+				"job '%s' was stopped by a checkpoint; 'restart' lets it go on",
+				job.name);
 		else if (job.state == CPX_JOB_FAILED)
-			cpx_err_set(&err, CPX_E_GONE, "job '%s' failed: %s", job.name, job.reason);
+			cpx_err_set(&err, CPX_E_GONE, "job '%s' failed: %s", job.name,
+				    job.reason);
 		else
 			not_running(&job, &err);
 		cpxd_fail(c, &err);
@@ -562,13 +576,15 @@ static int op_logs(struct cpxd_conn *c, const json_t *m, struct cpx_err *err)
 
 	if (r < 0)
 		return r;
-	fds[0] = cpxd_open_out(c->d, &job, cpx_proto_bool(m, "stderr") ? "stderr" : "stdout", err);
+	fds[0] = cpxd_open_out(c->d, &job, cpx_proto_bool(m, "stderr") ? "stderr" : "stdout",
+			       err);
 	if (fds[0] == CPX_E_NOENT)
-		return cpx_err_set(err, CPX_E_NOENT,
-				   job.marked ? "job '%s' was marked: its output goes where it went "
-						"before" :
-						"job '%s' has no output",
-				   job.name);
+		return cpx_err_set(
+			err, CPX_E_NOENT,
+			job.marked ? "job '%s' was marked: its output goes where it went "
+				     "before"
+				   : "job '%s' has no output",
+			job.name);
 	if (fds[0] < 0)
 		return fds[0];
 	answer = cpx_proto_ok();
@@ -608,10 +624,11 @@ static int op_rm(struct cpxd_conn *c, const json_t *m, struct cpx_err *err)
 	if (!k)
 		return not_running(&job, err);
 	if (!cpx_proto_bool(m, "force"))
-		return cpx_err_set(err, CPX_E_BUSY,
-				   "job '%s' runs; 'rm --force' kills it first, 'unmark' lets a marked "
-				   "one run on",
-				   job.name);
+		return cpx_err_set(
+			err, CPX_E_BUSY,
+			"job '%s' runs; 'rm --force' kills it first, 'unmark' lets a marked "
+			"one run on",
+			job.name);
 	c->remove_job = true;
 	ask_keeper(c, k, json_pack("{s:s}", "op", "kill"));
 	return 0;
@@ -655,7 +672,8 @@ void cpxd_request(struct cpxd_conn *c, const json_t *m)
 	}
 }
 
-/* --- answers of keepers ------------------------------------------------------------------------ */
+/* --- answers of keepers
+ * ------------------------------------------------------------------------ */
 
 static struct cpxd_conn *client_of(struct cpxd *d, int64_t id)
 {
@@ -685,8 +703,8 @@ void cpxd_keeper_says(struct cpxd_conn *k, json_t *m)
 	if (!c)
 		return;
 	/*
-	 * run, mark: a job that could not be started is no job. unmark, rm --force: the keeper is about
-	 * to leave; the client is answered when it has, by cpxd_keeper_gone().
+	 * run, mark: a job that could not be started is no job. unmark, rm --force: the keeper
+	 * is about to leave; the client is answered when it has, by cpxd_keeper_gone().
 	 */
 	remove = c->remove_job;
 	if (remove && !json_object_get(m, "job") && cpx_proto_bool(m, "ok"))
@@ -720,7 +738,8 @@ void cpxd_keeper_gone(struct cpxd_conn *k)
 				continue;
 			}
 			c->remove_job = false;
-			cpx_err_set(&err, CPX_E_GONE, "the keeper of job '%s' has died", k->job);
+			cpx_err_set(&err, CPX_E_GONE, "the keeper of job '%s' has died",
+				    k->job);
 			cpxd_fail(c, &err);
 		}
 	}

@@ -30,7 +30,8 @@
 
 static int path_of(struct cpxd *d, const char *job, const char *name, char out[PATH_SIZE])
 {
-	return snprintf(out, PATH_SIZE, "%s/jobs/%s/%s", d->dir, job, name) >= PATH_SIZE ? -1 : 0;
+	return snprintf(out, PATH_SIZE, "%s/jobs/%s/%s", d->dir, job, name) >= PATH_SIZE ? -1
+											 : 0;
 }
 
 static int make_dir(const char *path, mode_t mode, uid_t uid, gid_t gid, struct cpx_err *err)
@@ -61,7 +62,7 @@ int cpxd_make_dirs(struct cpxd *d, const char *job, uid_t uid, gid_t gid, struct
 	return r;
 }
 
-/* --- the spec ------------------------------------------------------------------------------ */
+/* --- the spec ------------------------------------------------------------------------ */
 
 /* The client's groups, as the kernel knows them. */
 static json_t *peer_groups(int fd)
@@ -79,14 +80,22 @@ static json_t *peer_groups(int fd)
 
 /* Lines of /proc/PID/limits, in the order of RLIMIT_*. */
 static const char *const limit_names[RLIM_NLIMITS] = {
-	[RLIMIT_CPU] = "Max cpu time",	       [RLIMIT_FSIZE] = "Max file size",
-	[RLIMIT_DATA] = "Max data size",       [RLIMIT_STACK] = "Max stack size",
-	[RLIMIT_CORE] = "Max core file size",  [RLIMIT_RSS] = "Max resident set",
-	[RLIMIT_NPROC] = "Max processes",      [RLIMIT_NOFILE] = "Max open files",
-	[RLIMIT_MEMLOCK] = "Max locked memory", [RLIMIT_AS] = "Max address space",
-	[RLIMIT_LOCKS] = "Max file locks",     [RLIMIT_SIGPENDING] = "Max pending signals",
-	[RLIMIT_MSGQUEUE] = "Max msgqueue size", [RLIMIT_NICE] = "Max nice priority",
-	[RLIMIT_RTPRIO] = "Max realtime priority", [RLIMIT_RTTIME] = "Max realtime timeout",
+	[RLIMIT_CPU] = "Max cpu time",
+	[RLIMIT_FSIZE] = "Max file size",
+	[RLIMIT_DATA] = "Max data size",
+	[RLIMIT_STACK] = "Max stack size",
+	[RLIMIT_CORE] = "Max core file size",
+	[RLIMIT_RSS] = "Max resident set",
+	[RLIMIT_NPROC] = "Max processes",
+	[RLIMIT_NOFILE] = "Max open files",
+	[RLIMIT_MEMLOCK] = "Max locked memory",
+	[RLIMIT_AS] = "Max address space",
+	[RLIMIT_LOCKS] = "Max file locks",
+	[RLIMIT_SIGPENDING] = "Max pending signals",
+	[RLIMIT_MSGQUEUE] = "Max msgqueue size",
+	[RLIMIT_NICE] = "Max nice priority",
+	[RLIMIT_RTPRIO] = "Max realtime priority",
+	[RLIMIT_RTTIME] = "Max realtime timeout",
 };
 
 static json_int_t limit_value(const char *word)
@@ -95,8 +104,8 @@ static json_int_t limit_value(const char *word)
 }
 
 /*
- * The client's limits from /proc: what it says itself counts for nothing. It waits for our answer
- * meanwhile; that the PID is still its own is checked by its user.
+ * The client's limits from /proc: what it says itself counts for nothing. It waits for our
+ * answer meanwhile; that the PID is still its own is checked by its user.
  */
 static json_t *peer_limits(const struct cpxd_conn *c)
 {
@@ -111,7 +120,8 @@ static json_t *peer_limits(const struct cpxd_conn *c)
 		const char *line = strstr(text, limit_names[i]);
 		char soft[24], hard[24];
 
-		if (!line || sscanf(line + strlen(limit_names[i]), " %23s %23s", soft, hard) != 2) {
+		if (!line ||
+		    sscanf(line + strlen(limit_names[i]), " %23s %23s", soft, hard) != 2) {
 			json_array_clear(list);
 			break;
 		}
@@ -145,7 +155,7 @@ int cpxd_write_spec(struct cpxd *d, const struct cpxd_conn *c, const char *job, 
 	return 0;
 }
 
-/* --- removal and reading --------------------------------------------------------------------- */
+/* --- removal and reading ------------------------------------------------------------- */
 
 /* All below @fd, which is closed. No symlink is followed. */
 static void empty_dir(int fd, int depth)

@@ -28,10 +28,11 @@ static json_t *gen(const struct cpx_reg_gen *g)
 {
 	return json_pack("{s:I, s:I, s:s, s:I, s:I, s:f, s:f, s:I, s:I, s:f}", "generation",
 			 (json_int_t)g->id.seq, "epoch", (json_int_t)g->id.epoch, "nonce",
-			 g->id.nonce, "bytes_memory", (json_int_t)g->bytes_memory, "bytes_stored",
-			 (json_int_t)g->bytes_stored, "pause_ms", (double)g->pause_ns / 1e6,
-			 "total_ms", (double)g->total_ns / 1e6, "tasks", (json_int_t)g->tasks,
-			 "threads", (json_int_t)g->threads, "time", (double)g->realtime_ns / 1e9);
+			 g->id.nonce, "bytes_memory", (json_int_t)g->bytes_memory,
+			 "bytes_stored", (json_int_t)g->bytes_stored, "pause_ms",
+			 (double)g->pause_ns / 1e6, "total_ms", (double)g->total_ns / 1e6,
+			 "tasks", (json_int_t)g->tasks, "threads", (json_int_t)g->threads,
+			 "time", (double)g->realtime_ns / 1e9);
 }
 
 json_t *cpxd_view_gens(const struct cpx_reg_job *job)
@@ -51,11 +52,12 @@ json_t *cpxd_view(const struct cpx_reg_job *job)
 		"{s:s, s:s, s:I, s:I, s:i, s:i, s:b, s:b, s:I, s:I, s:I, s:I, s:f, s:f}", "job",
 		job->name, "state", state_of(job), "uid", (json_int_t)job->uid, "epoch",
 		(json_int_t)job->epoch, "pid", runs ? job->root.pid : 0, "keeper_pid",
-		cpx_live_check(&job->keeper) ? job->keeper.pid : 0, "marked", job->marked, "tty",
-		job->tty, "every_ms", (json_int_t)(job->every_ns < 0 ? -1 : job->every_ns / 1000000),
-		"keep", (json_int_t)job->keep, "checkpoints", (json_int_t)job->checkpoints,
-		"restarts", (json_int_t)job->restarts, "created", (double)job->created_ns / 1e9,
-		"started", (double)job->started_ns / 1e9);
+		cpx_live_check(&job->keeper) ? job->keeper.pid : 0, "marked", job->marked,
+		"tty", job->tty, "every_ms",
+		(json_int_t)(job->every_ns < 0 ? -1 : job->every_ns / 1000000), "keep",
+		(json_int_t)job->keep, "checkpoints", (json_int_t)job->checkpoints, "restarts",
+		(json_int_t)job->restarts, "created", (double)job->created_ns / 1e9, "started",
+		(double)job->started_ns / 1e9);
 
 	if (!j)
 		return NULL;
@@ -63,13 +65,14 @@ json_t *cpxd_view(const struct cpx_reg_job *job)
 	json_object_set_new(j, "reason", cpx_proto_bytes(job->reason));
 	if (job->has_status)
 		json_object_set_new(j, "status",
-				    json_integer(WIFSIGNALED(job->status) ?
-							 128 + WTERMSIG(job->status) :
-							 WEXITSTATUS(job->status)));
+				    json_integer(WIFSIGNALED(job->status)
+							 ? 128 + WTERMSIG(job->status)
+							 : WEXITSTATUS(job->status)));
 	else
 		json_object_set_new(j, "status", json_null());
 	json_object_set_new(j, "generations", json_integer(job->ngens));
-	json_object_set_new(j, "generation", json_integer(job->ngens ? (json_int_t)h->id.seq : 0));
+	json_object_set_new(j, "generation",
+			    json_integer(job->ngens ? (json_int_t)h->id.seq : 0));
 	json_object_set_new(j, "bytes_memory", json_integer((json_int_t)h->bytes_memory));
 	json_object_set_new(j, "bytes_stored", json_integer((json_int_t)h->bytes_stored));
 	json_object_set_new(j, "pause_ms", json_real((double)h->pause_ns / 1e6));

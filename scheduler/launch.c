@@ -20,7 +20,8 @@
 #define ARGS 16
 
 /* In the child: the keeper sees its link as 3, the job's input as 4, and nothing else. */
-static void __attribute__((noreturn)) become_keeper(struct cpxd *d, char **argv, int link, int in)
+static void __attribute__((noreturn))
+become_keeper(struct cpxd *d, char **argv, int link, int in)
 {
 	sigset_t none;
 	int a = fcntl(link, F_DUPFD, HIGH_FD), b = in < 0 ? -1 : fcntl(in, F_DUPFD, HIGH_FD);
@@ -40,7 +41,7 @@ int cpxd_launch(struct cpxd *d, const struct cpxd_launch *l, struct cpx_err *err
 {
 	char request[24], epoch[24], seq[24];
 	char *argv[ARGS] = { "chpox_keeper", (char *)l->mode, (char *)l->job, "--dir",
-			     (char *)d->dir, "--request", request };
+			     (char *)d->dir, "--request",     request };
 	struct cpxd_conn *c;
 	int n = 7, pair[2];
 	pid_t pid;

@@ -22,7 +22,8 @@ int cpx_live_of(pid_t pid, struct cpx_live *out, struct cpx_err *err);
 /* A zombie is not alive. */
 bool cpx_live_check(const struct cpx_live *l);
 
-/* Pure: state letter and start time from the text of /proc/PID/stat. Return: 0 or CPX_E_FORMAT. */
+/* Pure: state letter and start time from the text of /proc/PID/stat. Return: 0 or CPX_E_FORMAT.
+ */
 int cpx_live_parse(const char *stat, char *state, uint64_t *start);
 
 #endif

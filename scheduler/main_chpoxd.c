@@ -2,7 +2,8 @@
 /*
  * chpoxd - the daemon of a node.
  *
- * Start: state directory made -> lock taken (another daemon there: done, successfully) -> socket
+ * Start: state directory made -> lock taken (another daemon there: done, successfully) ->
+ * socket
  * -> in the background -> jobs without keeper adopted -> loop. It returns to who started it
  * when it can be reached. SIGTERM ends it; the jobs stay with their keepers.
  */
@@ -44,8 +45,9 @@ static int make_dirs(const char *dir, struct cpx_err *err)
 		if (mkdir(path, 0711) && errno != EEXIST)
 			return cpx_err_sys(err, errno, "cannot make %s", path);
 		if (stat(path, &st) || st.st_uid != 0 || st.st_mode & 022)
-			return cpx_err_set(err, CPX_E_PERM,
-					   "%s must belong to root and be writable by root alone", path);
+			return cpx_err_set(
+				err, CPX_E_PERM,
+				"%s must belong to root and be writable by root alone", path);
 		/* users reach the socket and their own directories through it */
 		if ((st.st_mode & 0111) != 0111 && chmod(path, (st.st_mode | 0111) & 07777))
 			return cpx_err_sys(err, errno, "cannot open %s for searching", path);
@@ -205,17 +207,17 @@ static int usage(int status)
 {
 	printf("usage: chpoxd [--dir DIR] [--foreground]\n"
 	       "The daemon of a node; chpox_ctl starts it when root runs a job.\n\n"
-	       "  --dir DIR       state directory (environment CHPOX_DIR; default " DEFAULT_DIR ")\n"
+	       "  --dir DIR       state directory (environment CHPOX_DIR; default " DEFAULT_DIR
+	       ")\n"
 	       "  --foreground    stay, log to stderr\n");
 	return status;
 }
 
 int main(int argc, char **argv)
 {
-	static const struct option opts[] = { { "dir", 1, 0, 'd' },
-					      { "foreground", 0, 0, 'f' },
-					      { "help", 0, 0, 'h' },
-					      { 0 } };
+	static const struct option opts[] = {
+		{ "dir", 1, 0, 'd' }, { "foreground", 0, 0, 'f' }, { "help", 0, 0, 'h' }, { 0 }
+	};
 	const char *dir = getenv("CHPOX_DIR");
 	struct cpx_err err = { 0 };
 	struct rlimit files;

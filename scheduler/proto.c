@@ -46,8 +46,8 @@ ssize_t cpx_proto_encode(const json_t *msg, uint8_t **out, struct cpx_err *err)
 		return cpx_err_set(err, CPX_E_NOMEM, "out of memory");
 	n = strlen(text);
 	if (n > CPX_PROTO_MAX)
-		return cpx_err_set(err, CPX_E_LIMIT, "arguments and environment are too long (%zu bytes)",
-				   n);
+		return cpx_err_set(err, CPX_E_LIMIT,
+				   "arguments and environment are too long (%zu bytes)", n);
 	cpx_buf_u32(&b, (uint32_t)n);
 	cpx_buf_put(&b, text, n);
 	if (b.failed) {

@@ -18,7 +18,7 @@ struct cpx_registry {
 };
 
 static const char *const state_names[CPX_JOB_STATES] = { "QUEUED", "RUNNING", "STOPPED", "DONE",
-							  "FAILED" };
+							 "FAILED" };
 
 const char *cpx_job_state_name(enum cpx_job_state s)
 {
@@ -48,9 +48,10 @@ static json_t *encode_gen(const struct cpx_reg_gen *g)
 	return json_pack("{s:I, s:I, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "epoch",
 			 (json_int_t)g->id.epoch, "seq", (json_int_t)g->id.seq, "nonce",
 			 g->id.nonce, "realtime_ns", (json_int_t)g->realtime_ns, "bytes_memory",
-			 (json_int_t)g->bytes_memory, "bytes_stored", (json_int_t)g->bytes_stored,
-			 "pause_ns", (json_int_t)g->pause_ns, "total_ns", (json_int_t)g->total_ns,
-			 "tasks", (json_int_t)g->tasks, "threads", (json_int_t)g->threads);
+			 (json_int_t)g->bytes_memory, "bytes_stored",
+			 (json_int_t)g->bytes_stored, "pause_ns", (json_int_t)g->pause_ns,
+			 "total_ns", (json_int_t)g->total_ns, "tasks", (json_int_t)g->tasks,
+			 "threads", (json_int_t)g->threads);
 }
 
 json_t *cpx_reg_encode(const struct cpx_reg_job *job)
@@ -58,12 +59,13 @@ json_t *cpx_reg_encode(const struct cpx_reg_job *job)
 	json_t *gens = json_array();
 	json_t *j = json_pack(
 		"{s:i, s:s, s:I, s:I, s:I, s:I, s:s, s:b, s:b, s:I, s:I, s:I, s:I, s:I, s:I}",
-		"format", FORMAT, "name", job->name, "version", (json_int_t)job->version, "epoch",
-		(json_int_t)job->epoch, "uid", (json_int_t)job->uid, "gid", (json_int_t)job->gid,
-		"state", cpx_job_state_name(job->state), "marked", job->marked, "tty", job->tty,
-		"every_ns", (json_int_t)job->every_ns, "keep", (json_int_t)job->keep, "checkpoints",
-		(json_int_t)job->checkpoints, "restarts", (json_int_t)job->restarts, "created_ns",
-		(json_int_t)job->created_ns, "started_ns", (json_int_t)job->started_ns);
+		"format", FORMAT, "name", job->name, "version", (json_int_t)job->version,
+		"epoch", (json_int_t)job->epoch, "uid", (json_int_t)job->uid, "gid",
+		(json_int_t)job->gid, "state", cpx_job_state_name(job->state), "marked",
+		job->marked, "tty", job->tty, "every_ns", (json_int_t)job->every_ns, "keep",
+		(json_int_t)job->keep, "checkpoints", (json_int_t)job->checkpoints, "restarts",
+		(json_int_t)job->restarts, "created_ns", (json_int_t)job->created_ns,
+		"started_ns", (json_int_t)job->started_ns);
 
 	if (!j || !gens) {
 		json_decref(j);
@@ -179,7 +181,8 @@ int cpx_reg_decode(const json_t *j, struct cpx_reg_job *out, struct cpx_err *err
 	for (size_t i = 0; ok && i < json_array_size(gens); i++)
 		decode_gen(json_array_get(gens, i), job.name, &job.gens[job.ngens++], &ok);
 	if (!ok || !cpx_job_name_ok(job.name))
-		return cpx_err_set(err, CPX_E_FORMAT, "a job's record in the registry makes no sense");
+		return cpx_err_set(err, CPX_E_FORMAT,
+				   "a job's record in the registry makes no sense");
 	*out = job;
 	return 0;
 }
@@ -215,17 +218,19 @@ int cpx_registry_get(struct cpx_registry *r, const char *name, struct cpx_reg_jo
 		     struct cpx_err *err)
 {
 	if (!cpx_job_name_ok(name))
-		return cpx_err_set(err, CPX_E_INVAL, "'%.80s' cannot be the name of a job", name);
+		return cpx_err_set(err, CPX_E_INVAL, "'%.80s' cannot be the name of a job",
+				   name);
 	return r->ops->get(r->be, name, out, err);
 }
 
 int cpx_registry_swap(struct cpx_registry *r, struct cpx_reg_job *job, struct cpx_err *err)
 {
 	if (!cpx_job_name_ok(job->name))
-		return cpx_err_set(err, CPX_E_INVAL,
-				   "'%.80s' cannot be the name of a job; letters, digits, '.', '_' and "
-				   "'-' can",
-				   job->name);
+		return cpx_err_set(
+			err, CPX_E_INVAL,
+			"'%.80s' cannot be the name of a job; letters, digits, '.', '_' and "
+			"'-' can",
+			job->name);
 	return r->ops->swap(r->be, job, err);
 }
 
@@ -233,7 +238,8 @@ int cpx_registry_remove(struct cpx_registry *r, const char *name, uint64_t versi
 			struct cpx_err *err)
 {
 	if (!cpx_job_name_ok(name))
-		return cpx_err_set(err, CPX_E_INVAL, "'%.80s' cannot be the name of a job", name);
+		return cpx_err_set(err, CPX_E_INVAL, "'%.80s' cannot be the name of a job",
+				   name);
 	return r->ops->remove(r->be, name, version, err);
 }
 
@@ -285,8 +291,9 @@ static int put_head(struct cpx_reg_job *job, void *ctx, struct cpx_err *err)
 	c->ndead = 0;
 	if (job->epoch != c->epoch)
 		return cpx_err_set(err, CPX_E_CONFLICT,
-				   "job '%s' has been placed anew (epoch %llu, not %llu)", job->name,
-				   (unsigned long long)job->epoch, (unsigned long long)c->epoch);
+				   "job '%s' has been placed anew (epoch %llu, not %llu)",
+				   job->name, (unsigned long long)job->epoch,
+				   (unsigned long long)c->epoch);
 	if (job->ngens && !older(&job->gens[0].id, &c->gen->id))
 		return cpx_err_set(err, CPX_E_CONFLICT, "job '%s' has a newer head", job->name);
 	while (job->ngens >= job->keep)

@@ -2,9 +2,10 @@
 /*
  * registry.h - what is known about jobs, and who may change it.
  *
- * One record a job. A record is only ever replaced by compare-and-swap on its version. Its owner
- * is the keeper that acquired it at the current epoch: every placement makes the epoch one larger,
- * and a keeper that finds another epoch than its own has lost the job and may not commit.
+ * One record a job. A record is only ever replaced by compare-and-swap on its version. Its
+ * owner is the keeper that acquired it at the current epoch: every placement makes the epoch
+ * one larger, and a keeper that finds another epoch than its own has lost the job and may not
+ * commit.
  *
  * The interface is made for several back ends; registry_embedded.c is the one for one machine.
  * Any process with access may open the registry; calls may come from several processes at once.
@@ -31,9 +32,9 @@ struct cpx_registry;
 enum cpx_job_state {
 	CPX_JOB_QUEUED = 0, /* known, its processes never ran */
 	CPX_JOB_RUNNING,
-	CPX_JOB_STOPPED,    /* ended by checkpoint --kill; can be restarted */
-	CPX_JOB_DONE,	    /* ended by itself, with a status */
-	CPX_JOB_FAILED,	    /* killed from outside, or could not be started or restarted */
+	CPX_JOB_STOPPED, /* ended by checkpoint --kill; can be restarted */
+	CPX_JOB_DONE,	 /* ended by itself, with a status */
+	CPX_JOB_FAILED,	 /* killed from outside, or could not be started or restarted */
 	CPX_JOB_STATES,
 };
 
@@ -53,11 +54,11 @@ struct cpx_reg_job {
 	uint32_t uid, gid;
 	enum cpx_job_state state;
 	bool has_status;
-	int status;	   /* as wait() gives it */
-	char reason[200];  /* of FAILED, for people */
-	bool marked;	   /* was running when it was marked: no command to start again */
+	int status;	  /* as wait() gives it */
+	char reason[200]; /* of FAILED, for people */
+	bool marked;	  /* was running when it was marked: no command to start again */
 	bool tty;
-	int64_t every_ns;  /* 0: only when asked for, -1: chosen by cost */
+	int64_t every_ns; /* 0: only when asked for, -1: chosen by cost */
 	uint32_t keep;
 	struct cpx_live keeper, init, root; /* pid 0: none */
 	uint64_t checkpoints, restarts;

@@ -3,10 +3,10 @@
  * The registry of one machine: a directory with a file a job, replaced whole.
  *
  * Writing: lock -> read and compare the version -> NAME.tmp written and fsynced -> renamed over
- * NAME.json -> directory fsynced -> unlock. A crash before the rename leaves the old record and a
- * .tmp that the next write replaces; one after it the new record. When the fsync of the directory
- * fails the caller is told, though a reader may already see the new record: it has a new
- * version, so nobody can mistake it for the old one.
+ * NAME.json -> directory fsynced -> unlock. A crash before the rename leaves the old record and
+ * a .tmp that the next write replaces; one after it the new record. When the fsync of the
+ * directory fails the caller is told, though a reader may already see the new record: it has a
+ * new version, so nobody can mistake it for the old one.
  *
  * The lock is flock on the directory: gone with its holder, however that ends.
  */
@@ -78,7 +78,8 @@ static int lock(struct embedded *e, struct cpx_err *err)
 	return cpx_steal_fd(&fd);
 }
 
-static int embedded_get(void *be, const char *name, struct cpx_reg_job *out, struct cpx_err *err)
+static int embedded_get(void *be, const char *name, struct cpx_reg_job *out,
+			struct cpx_err *err)
 {
 	struct embedded *e = be;
 	char file[CPX_JOB_NAME_MAX + 8];
@@ -128,7 +129,8 @@ static int write_record(struct embedded *e, const struct cpx_reg_job *job, struc
 		unlinkat(e->dir, tmp, 0);
 	else if (fsync(e->dir))
 		sys = errno;
-	return sys ? cpx_err_sys(err, sys, "cannot write the record of job '%s'", job->name) : 0;
+	return sys ? cpx_err_sys(err, sys, "cannot write the record of job '%s'", job->name)
+		   : 0;
 }
 
 static int embedded_swap(void *be, struct cpx_reg_job *job, struct cpx_err *err)

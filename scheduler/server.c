@@ -97,7 +97,8 @@ void cpxd_answer_fd(struct cpxd_conn *c, json_t *msg, const int *fds, size_t n)
 		cpxd_close(c);
 		return;
 	}
-	/* descriptors go with the first byte; nothing else can be under way on this connection */
+	/* descriptors go with the first byte; nothing else can be under way on this connection
+	 */
 	if (n) {
 		if (c->out_len || cpx_send_fds(c->fd, frame, 1, fds, n) < 0) {
 			cpxd_close(c);

@@ -24,7 +24,8 @@ int cpx_cgroup_base(char path[CPX_CGROUP_PATH])
 	int found = CPX_E_UNSUPPORTED;
 
 	while (f && (m = getmntent(f))) {
-		if (strcmp(m->mnt_type, "cgroup2") || strlen(m->mnt_dir) >= CPX_CGROUP_PATH - 128)
+		if (strcmp(m->mnt_type, "cgroup2") ||
+		    strlen(m->mnt_dir) >= CPX_CGROUP_PATH - 128)
 			continue;
 		if (access(m->mnt_dir, W_OK))
 			continue;
@@ -120,7 +121,8 @@ int cpx_cgroup_kill(const char *name, int timeout_ms, struct cpx_err *err)
 		if (kill_fd < 0)
 			kill_each(dir);
 		if (cpx_mono_ns() > end)
-			return cpx_err_set(err, CPX_E_TIMEOUT, "processes in %s do not end", path);
+			return cpx_err_set(err, CPX_E_TIMEOUT, "processes in %s do not end",
+					   path);
 		nanosleep(&nap, NULL);
 	}
 	return 0;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * cgroup.h - one cgroup (v2) a job, in which its whole tree is from the start on, so that it can
- * be killed and waited for as one. Where no writable v2 hierarchy is mounted all of this answers
- * CPX_E_UNSUPPORTED and jobs do without.
+ * cgroup.h - one cgroup (v2) a job, in which its whole tree is from the start on, so that it
+ * can be killed and waited for as one. Where no writable v2 hierarchy is mounted all of this
+ * answers CPX_E_UNSUPPORTED and jobs do without.
  */
 #ifndef CPX_BASE_CGROUP_H
 #define CPX_BASE_CGROUP_H
@@ -22,8 +22,8 @@ int cpx_cgroup_make(const char *name, struct cpx_err *err);
 int cpx_cgroup_add(int cgroup_fd, pid_t pid, struct cpx_err *err);
 /*
  * cpx_cgroup_kill() - kill all in the group, wait until it is empty, @timeout_ms at most, and
- * remove it. No group: nothing. A killed group is not used again: some kernels then kill at once
- * what is cloned into it.
+ * remove it. No group: nothing. A killed group is not used again: some kernels then kill at
+ * once what is cloned into it.
  */
 int cpx_cgroup_kill(const char *name, int timeout_ms, struct cpx_err *err);
 

@@ -104,11 +104,12 @@ static int parse(const struct cpx_cmd *c, struct cpx_args *a, char **argv, struc
 	argv[n] = NULL;
 	a->npos = n;
 	if (n < c->min)
-		return cpx_err_set(err, CPX_E_INVAL, "something is missing; usage: %s %s", c->name,
-				   c->synopsis);
+		return cpx_err_set(err, CPX_E_INVAL, "something is missing; usage: %s %s",
+				   c->name, c->synopsis);
 	if (c->max >= 0 && n > c->max)
-		return cpx_err_set(err, CPX_E_INVAL, "'%s' is one argument too many; usage: %s %s",
-				   argv[c->max], c->name, c->synopsis);
+		return cpx_err_set(err, CPX_E_INVAL,
+				   "'%s' is one argument too many; usage: %s %s", argv[c->max],
+				   c->name, c->synopsis);
 	return 0;
 }
 
@@ -128,7 +129,8 @@ static void print_opts(const struct cpx_opt *opts)
 
 static int print_help(const struct cpx_prog *p)
 {
-	printf("%s - %s\n\nusage: %s [OPTION]... COMMAND ...\n\n", p->name, p->summary, p->name);
+	printf("%s - %s\n\nusage: %s [OPTION]... COMMAND ...\n\n", p->name, p->summary,
+	       p->name);
 	for (const struct cpx_cmd *c = p->cmds; c->name; c++)
 		printf("  %-11s %s\n", c->name, c->help);
 	printf("\n");
@@ -224,8 +226,9 @@ int cpx_parse_u64(const char *s, const char *what, uint64_t max, uint64_t *out,
 	errno = 0;
 	v = strtoull(s, &end, 10);
 	if (s[0] < '0' || s[0] > '9' || *end || errno || v > max)
-		return cpx_err_set(err, CPX_E_INVAL, "'%s' is no good %s; a number up to %llu is wanted",
-				   s, what, (unsigned long long)max);
+		return cpx_err_set(err, CPX_E_INVAL,
+				   "'%s' is no good %s; a number up to %llu is wanted", s, what,
+				   (unsigned long long)max);
 	*out = v;
 	return 0;
 }
@@ -247,9 +250,8 @@ int cpx_parse_duration(const char *s, const char *what, int64_t *out_ns, struct 
 	static const struct {
 		const char *unit;
 		double ns;
-	} units[] = { { "", 1e9 },    { "ms", 1e6 },   { "s", 1e9 },
-		      { "m", 60e9 },  { "min", 60e9 }, { "h", 3600e9 },
-		      { "d", 86400e9 } };
+	} units[] = { { "", 1e9 },     { "ms", 1e6 },	{ "s", 1e9 },	 { "m", 60e9 },
+		      { "min", 60e9 }, { "h", 3600e9 }, { "d", 86400e9 } };
 	char *end;
 	double v = strtod(s, &end);
 
@@ -264,9 +266,10 @@ int cpx_parse_duration(const char *s, const char *what, int64_t *out_ns, struct 
 			*out_ns = (int64_t)ns;
 			return 0;
 		}
-	return cpx_err_set(err, CPX_E_INVAL,
-			   "'%s' is no good %s; wanted is a duration such as 500ms, 10s, 5m or 2h", s,
-			   what);
+	return cpx_err_set(
+		err, CPX_E_INVAL,
+		"'%s' is no good %s; wanted is a duration such as 500ms, 10s, 5m or 2h", s,
+		what);
 }
 
 int cpx_parse_signal(const char *s, int *out, struct cpx_err *err)
@@ -287,6 +290,6 @@ int cpx_parse_signal(const char *s, int *out, struct cpx_err *err)
 			return 0;
 		}
 	}
-	return cpx_err_set(err, CPX_E_INVAL, "there is no signal '%s'; try TERM, USR1 or a number",
-			   s);
+	return cpx_err_set(err, CPX_E_INVAL,
+			   "there is no signal '%s'; try TERM, USR1 or a number", s);
 }

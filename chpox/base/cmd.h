@@ -32,17 +32,17 @@ struct cpx_args {
 	const struct cpx_cmd *cmd;
 	const char *value[CPX_CMD_OPTS]; /* by index in cmd->opts; "" for a flag given; NULL */
 	int npos;
-	char **pos;	 /* arguments, NULL-terminated */
-	void *ctx;	 /* the program's own */
+	char **pos; /* arguments, NULL-terminated */
+	void *ctx;  /* the program's own */
 };
 
 struct cpx_cmd {
 	const char *name; /* NULL ends the list */
 	const char *synopsis;
-	const char *help; /* one line */
+	const char *help;	    /* one line */
 	const struct cpx_opt *opts; /* NULL: none */
-	int min, max;	  /* arguments wanted; max -1: any number */
-	bool tail;	  /* options end at the first argument: it and the rest are a command */
+	int min, max;		    /* arguments wanted; max -1: any number */
+	bool tail; /* options end at the first argument: it and the rest are a command */
 	int (*run)(const struct cpx_args *a, struct cpx_err *err);
 };
 

@@ -1,6 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-or-later
 # A job's life: run, checkpoint, kill, restart, wait, logs, rm; and clear words for mistakes.
+# shellcheck disable=SC2154 # $work is set there
 . "$(dirname "$0")/lib.sh"
 
 counter=$(dirname "$(readlink -f "$0")")/counter.py

@@ -1,6 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-or-later
 # Everything killed at once, the daemon killed, the keeper killed, damaged images.
+# shellcheck disable=SC2154 # $work is set there
 . "$(dirname "$0")/lib.sh"
 
 here=$(dirname "$(readlink -f "$0")")

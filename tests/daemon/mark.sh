@@ -1,6 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-or-later
 # Processes that run already; terminals.
+# shellcheck disable=SC2154 # $work is set in lib.sh
 here=$(dirname "$(readlink -f "$0")")
 . "$here/lib.sh"
 cd "$work" || exit 1

@@ -1,6 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-or-later
 # Users see and control their own jobs, run them with their own rights, and no image gives more.
+# shellcheck disable=SC2154 # $work is set in lib.sh
 here=$(dirname "$(readlink -f "$0")")
 . "$here/lib.sh"
 cd / || exit 1

@@ -31,7 +31,8 @@ static void try_message(json_t *m)
 	if (cpx_reg_decode(m, &job, NULL) < 0)
 		return;
 	back = cpx_reg_encode(&job);
-	if (!back || cpx_reg_decode(back, &again, NULL) < 0 || memcmp(&job, &again, sizeof(job)))
+	if (!back || cpx_reg_decode(back, &again, NULL) < 0 ||
+	    memcmp(&job, &again, sizeof(job)))
 		abort();
 	json_decref(back);
 }

@@ -71,8 +71,10 @@ static void a_command_keeps_its_options(void **state)
 
 static void mistakes_are_refused(void **state)
 {
-	static const char *const bad[] = { "two", "one", "one a b", "one x --nope", "one x --name",
-					   "one x -f -f", "one x --force=1", "one x --name=" };
+	static const char *const bad[] = {
+		"two",		"one",	       "one a b",	  "one x --nope",
+		"one x --name", "one x -f -f", "one x --force=1", "one x --name="
+	};
 
 	(void)state;
 	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
@@ -84,10 +86,12 @@ static void durations(void **state)
 	static const struct {
 		const char *s;
 		int64_t ns;
-	} good[] = { { "5", 5000000000 },    { "500ms", 500000000 },  { "1.5s", 1500000000 },
-		     { "2m", 120000000000 }, { "1h", 3600000000000 }, { "1d", 86400000000000 } };
-	static const char *const bad[] = { "", "x", "-5", "0", "5y", "5 s", "1e30", "nan", "inf",
-					   "0.1ms", "99999d" };
+	} good[] = {
+		{ "5", 5000000000 },	{ "500ms", 500000000 },	 { "1.5s", 1500000000 },
+		{ "2m", 120000000000 }, { "1h", 3600000000000 }, { "1d", 86400000000000 }
+	};
+	static const char *const bad[] = { "",	   "x",	  "-5",	 "0",	  "5y",	   "5 s",
+					   "1e30", "nan", "inf", "0.1ms", "99999d" };
 	int64_t ns;
 
 	(void)state;

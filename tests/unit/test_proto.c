@@ -24,8 +24,8 @@ static void a_message_and_its_descriptor_arrive(void **state)
 
 	(void)state;
 	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, pair), 0);
-	assert_int_equal(cpx_proto_send(pair[0], json_pack("{s:s, s:i}", "op", "run", "n", 5), &null,
-					1, &err),
+	assert_int_equal(cpx_proto_send(pair[0], json_pack("{s:s, s:i}", "op", "run", "n", 5),
+					&null, 1, &err),
 			 0);
 	assert_int_equal(cpx_proto_recv(pair[1], &m, fds, &nfds, &err), 0);
 	assert_string_equal(cpx_proto_str(m, "op"), "run");
@@ -80,8 +80,8 @@ static void nonsense_is_refused(void **state)
 {
 	static const uint8_t empty[] = { 0, 0, 0, 0 }, huge[] = { 255, 255, 255, 255 },
 			     array[] = { 2, 0, 0, 0, '[', ']' }, text[] = { 1, 0, 0, 0, 'x' },
-			     twice[] = { 13, 0, 0, 0, '{', '"', 'a', '"', ':', '1', ',', '"', 'a',
-					 '"', ':', '2', '}' };
+			     twice[] = { 13,  0,   0,	0,   '{', '"', 'a', '"', ':',
+					 '1', ',', '"', 'a', '"', ':', '2', '}' };
 
 	(void)state;
 	assert_int_equal(next_of(empty, sizeof(empty)), CPX_E_LIMIT);
@@ -177,9 +177,10 @@ static void a_process_is_told_from_its_successor(void **state)
 	assert_true(cpx_live_check(&l));
 	l.start++;
 	assert_false(cpx_live_check(&l));
-	assert_int_equal(cpx_live_parse("7 (a) b) S 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 99 1",
-					&c, &start),
-			 0);
+	assert_int_equal(
+		cpx_live_parse("7 (a) b) S 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 99 1",
+			       &c, &start),
+		0);
 	assert_int_equal(c, 'S');
 	assert_int_equal(start, 99);
 	assert_int_equal(cpx_live_parse("7 (a) S 1 2", &c, &start), CPX_E_FORMAT);

@@ -100,8 +100,17 @@ static void only_the_newest_version_is_replaced(void **state)
 static void names_are_checked(void **state)
 {
 	struct fixture *f = *state;
-	static const char *const bad[] = { "", ".", "..", ".x", "-x", "a/b", "a b", "\xc3\xa4",
-		"0123456789012345678901234567890123456789012345678901234567890123" };
+	static const char *const bad[] = {
+		"",
+		".",
+		"..",
+		".x",
+		"-x",
+		"a/b",
+		"a b",
+		"\xc3\xa4",
+		"0123456789012345678901234567890123456789012345678901234567890123"
+	};
 	struct cpx_reg_job job;
 
 	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
@@ -129,7 +138,8 @@ static struct cpx_reg_gen gen(uint64_t epoch, uint64_t seq)
 {
 	struct cpx_reg_gen g = { .id = { .job = "one", .epoch = epoch, .seq = seq } };
 
-	snprintf(g.id.nonce, sizeof(g.id.nonce), "%016llx", (unsigned long long)(epoch * 100 + seq));
+	snprintf(g.id.nonce, sizeof(g.id.nonce), "%016llx",
+		 (unsigned long long)(epoch * 100 + seq));
 	return g;
 }
 
@@ -195,7 +205,8 @@ static void no_change_is_lost_between_processes(void **state)
 	for (int i = 0; i < WRITERS; i++)
 		if (fork() == 0) {
 			for (int k = 0; k < ROUNDS; k++)
-				if (cpx_registry_change(f->reg, "one", count, NULL, NULL, NULL) < 0)
+				if (cpx_registry_change(f->reg, "one", count, NULL, NULL,
+							NULL) < 0)
 					_exit(1);
 			_exit(0);
 		}
@@ -229,8 +240,8 @@ static void a_crash_in_the_middle_leaves_the_old_record(void **state)
 
 static void nonsense_in_a_record_is_refused(void **state)
 {
-	static const char *const keys[] = { "epoch", "state", "keep", "name", "keeper", "generations",
-					    "version", "uid" };
+	static const char *const keys[] = { "epoch",  "state",	     "keep",	"name",
+					    "keeper", "generations", "version", "uid" };
 	struct cpx_reg_job job = new_job("one"), got;
 
 	(void)state;

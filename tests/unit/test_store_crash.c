@@ -160,7 +160,7 @@ static void mark_durable(struct recorder *r, size_t n)
 	}
 }
 
-/* --- building what a crash leaves ------------------------------------------------------ */
+/* --- building what a crash leaves ---------------------------------------------------- */
 
 struct built {
 	char root[256]; /* directory on disk */
@@ -235,7 +235,7 @@ static void copy_tree(const char *from, const char *to)
 		fail_msg("%s", cmd);
 }
 
-/* --- one scenario ------------------------------------------------------------------------ */
+/* --- one scenario -------------------------------------------------------------------- */
 
 struct scenario {
 	const char *name;
@@ -347,7 +347,7 @@ static void run(struct scenario *c)
 	free(c->after.p);
 }
 
-/* --- what is done, and what must hold ---------------------------------------------------- */
+/* --- what is done, and what must hold ------------------------------------------------ */
 
 static int prepare_old(struct cpx_store *s, struct scenario *c, struct cpx_err *err)
 {

@@ -8,7 +8,7 @@
 #include <errno.h>
 #include <stdatomic.h>
 
-/* --- memory that runs out --------------------------------------------------------------- */
+/* --- memory that runs out ------------------------------------------------------------ */
 
 void *__libc_malloc(size_t n);
 void *__libc_calloc(size_t n, size_t size);
@@ -39,7 +39,7 @@ void *realloc(void *p, size_t n)
 	return starve() ? (errno = ENOMEM, NULL) : __libc_realloc(p, n);
 }
 
-/* --- calls that fail ---------------------------------------------------------------------- */
+/* --- calls that fail ----------------------------------------------------------------- */
 
 struct saboteur {
 	enum cpx_io_kind kind;
