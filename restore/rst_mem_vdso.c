@@ -19,6 +19,7 @@
 #include <sys/mman.h>
 #include <sys/syscall.h>
 
+#include "../chpox/base/fault.h"
 #include "../chpox/base/fd.h"
 #include "rst_mem_priv.h"
 
@@ -236,8 +237,9 @@ int cpx_rst_vdso_map(struct cpx_rst *r, struct cpx_rst_mm *mm, struct cpx_rst_ta
 
 	if (!d || !m->vdso)
 		return map_old(r, mm, t, b, 0, err);
+	/* the fault point: tests try another kernel's on this one */
 	if (d->image.n == m->vdso_size && d->start - d->vvar_start == m->vdso_gap &&
-	    !memcmp(d->image.p, m->vdso, m->vdso_size))
+	    !memcmp(d->image.p, m->vdso, m->vdso_size) && !cpx_fault("restore.vdso"))
 		return cpx_badd(b, err, "map the vDSO", d->vvar_start, 0, SYS_arch_prctl,
 				MAP_VDSO_64, d->vvar_start);
 	if (m->vdso_gap + m->vdso_size > CPX_SPARE_SIZE)
