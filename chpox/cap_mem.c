@@ -19,7 +19,6 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <limits.h>
-#include <linux/magic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -46,7 +45,7 @@ struct cpx_mem_file {
 	uint32_t file_id; /* 0: an obstacle */
 	struct cpx_mem_shm *shm;
 	uint32_t huge; /* MAP_HUGETLB and size, of a private mapping of the pool */
-	bool is_tmpfs, is_reg, refused;
+	bool is_reg, refused;
 	uint64_t size;
 };
 
@@ -105,7 +104,6 @@ static int look_at(struct cpx_cap *c, struct cpx_cap_task *t, const struct cpx_m
 	}
 	link[n] = 0;
 	fstatfs(fd, &fs);
-	f->is_tmpfs = fs.f_type == TMPFS_MAGIC;
 	f->is_reg = S_ISREG(st.st_mode);
 	f->size = (uint64_t)st.st_size;
 	if ((unsigned long)fs.f_type == SECRETMEM || never_why(link)) {
@@ -159,7 +157,7 @@ static int file_of(struct cpx_cap *c, struct cpx_cap_task *t, const struct cpx_m
  */
 static uint32_t rule_of(const struct cpx_map *m, const struct cpx_mem_file *f)
 {
-	if (m->shared && ((m->prot & PROT_WRITE) || f->is_tmpfs))
+	if (m->shared && (m->prot & PROT_WRITE))
 		return CPX_RULE_SNAPSHOT;
 	if ((m->prot & PROT_EXEC) || f->size <= CODE_MAX)
 		return CPX_RULE_CODE;

@@ -375,9 +375,30 @@ static int add_guards(struct cpx_rst *r, struct cpx_rst_mm *mm, struct cpx_batch
 	return 0;
 }
 
-static int add_pkeys(struct cpx_rst_mm *mm, struct cpx_batch *b, struct cpx_err *err)
+/*
+ * The kernel takes a key of its own when the first mapping becomes execute-only. Return: it,
+ * as the image shows it, or 0.
+ */
+static uint32_t exec_only_key(const struct cpx_rst_mm *mm)
 {
-	uint32_t most = 0;
+	uint32_t key = 0;
+
+	for (size_t i = 0; i < mm->n; i++)
+		if (mm->v[i]->prot == PROT_EXEC && mm->v[i]->kind < CPX_VMA_VDSO)
+			key = mm->v[i]->pkey;
+	for (size_t i = 0; i < mm->n; i++)
+		if (mm->v[i]->prot != PROT_EXEC && mm->v[i]->pkey == key)
+			return 0;
+	return key;
+}
+
+/*
+ * Before anything is mapped: all keys up to the highest in use are taken, but for the kernel's
+ * own, which it then takes itself, as the lowest one that is free.
+ */
+static int take_pkeys(const struct cpx_rst_mm *mm, struct cpx_batch *b, struct cpx_err *err)
+{
+	uint32_t most = 0, own = exec_only_key(mm);
 	int rc = 0;
 
 	for (size_t i = 0; i < mm->n; i++)
@@ -389,9 +410,21 @@ static int add_pkeys(struct cpx_rst_mm *mm, struct cpx_batch *b, struct cpx_err 
 		rc = cpx_badd(b, err, "free a protection key", k, CPX_CALL_MAY_FAIL,
 			      SYS_pkey_free, k);
 	for (uint32_t k = 1; k <= most && rc == 0; k++)
-		rc = cpx_badd(b, err, "take a protection key", k, 0, SYS_pkey_alloc, 0, 0);
+		rc = cpx_badd(b, err, "take a protection key", k, CPX_CALL_MAY_FAIL,
+			      SYS_pkey_alloc, 0, 0);
+	if (rc == 0 && own)
+		rc = cpx_badd(b, err, "free a protection key", own, CPX_CALL_MAY_FAIL,
+			      SYS_pkey_free, own);
+	return rc;
+}
+
+static int add_pkeys(const struct cpx_rst_mm *mm, struct cpx_batch *b, struct cpx_err *err)
+{
+	uint32_t own = exec_only_key(mm);
+	int rc = 0;
+
 	for (size_t i = 0; i < mm->n && rc == 0; i++)
-		if (mm->v[i]->pkey)
+		if (mm->v[i]->pkey && mm->v[i]->pkey != own)
 			rc = cpx_badd(b, err, "set a protection key", mm->v[i]->start, 0,
 				      SYS_pkey_mprotect, mm->v[i]->start,
 				      mm->v[i]->end - mm->v[i]->start, mm->v[i]->prot,
@@ -510,6 +543,8 @@ int cpx_rst_mem_fill(struct cpx_rst *r, struct cpx_rst_task *t, struct cpx_err *
 		return cpx_err_set(err, CPX_E_FORMAT, "process %u has no address space",
 				   t->rec->pid);
 	rc = cpx_batch_init(&b, &t->threads[0].t, err);
+	if (rc == 0)
+		rc = take_pkeys(mm, &b, err);
 	if (rc == 0)
 		rc = cpx_rst_mem_map(r, mm, inherited(r, t), t, &b, &ps, err);
 	if (rc == 0)
