@@ -203,6 +203,9 @@ static int make_pair(struct cpx_rst *r, const struct cpx_rec_sock *rec,
 	if (set_int(a, IPPROTO_TCP, TCP_REPAIR, TCP_REPAIR_OFF) ||
 	    set_int(b, IPPROTO_TCP, TCP_REPAIR, TCP_REPAIR_OFF))
 		return cpx_err_sys(err, errno, "leaving TCP repair mode");
+	/* until all listen; what was recorded is set in the end */
+	set_int(a, SOL_SOCKET, SO_REUSEADDR, 1);
+	set_int(b, SOL_SOCKET, SO_REUSEADDR, 1);
 	rc = cpx_ipc_made_add(r, rec, 0, cpx_steal_fd(&a), err);
 	if (rc < 0)
 		return rc;
@@ -240,8 +243,10 @@ static int make_one(struct cpx_rst *r, const struct cpx_rec_sock *rec, struct cp
 	rc = bind_to(fd, &rec->name, is_tcp(rec) && rec->state != CPX_SOCK_LISTEN, err);
 	if (rc < 0)
 		return rc;
-	if (is_tcp(rec) && rec->state != CPX_SOCK_LISTEN)
+	if (is_tcp(rec) && rec->state != CPX_SOCK_LISTEN) {
 		set_int(fd, IPPROTO_TCP, TCP_REPAIR, TCP_REPAIR_OFF_NO_WP);
+		set_int(fd, SOL_SOCKET, SO_REUSEADDR, 1);
+	}
 	return cpx_ipc_made_add(r, rec, 0, cpx_steal_fd(&fd), err);
 }
 
