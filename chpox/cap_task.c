@@ -410,6 +410,7 @@ static int fill_stat(struct cpx_cap_task *t, struct cpx_err *err)
 		return rc;
 	t->rec->utime_ns = s.utime * tick;
 	t->rec->stime_ns = s.stime * tick;
+	t->rec->stop_waited = t->rec->state == CPX_TASK_STOPPED && s.exit_code == 0;
 	t->rec->has_execed = !(s.flags & CPX_PF_FORKNOEXEC);
 	return 0;
 }

@@ -39,4 +39,9 @@ int cpx_rst_creds_set(struct cpx_rst *r, struct cpx_rst_task *t, struct cpx_rst_
 int cpx_rst_resume(struct cpx_rst_task *t, struct cpx_rst_thread *th, struct cpx_patches *p,
 		   struct cpx_err *err);
 
+/* --- stopped processes (rst_stop.c) ----------------------------------------------------------- */
+
+/* Stop @t as it was stopped; all its threads exist and none has its own registers yet. */
+int cpx_rst_stop(struct cpx_rst_task *t, struct cpx_err *err);
+
 #endif

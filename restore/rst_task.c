@@ -277,9 +277,17 @@ static int core_thread(struct cpx_rst *r, void *priv, struct cpx_rst_task *t,
 	return rc;
 }
 
+static int core_late(struct cpx_rst *r, void *priv, struct cpx_rst_task *t, struct cpx_err *err)
+{
+	(void)r;
+	(void)priv;
+	return t->rec->state == CPX_TASK_STOPPED ? cpx_rst_stop(t, err) : 0;
+}
+
 const struct cpx_rst_family cpx_rst_core = {
 	.name = "core",
 	.prepare = core_prepare,
 	.task = core_task,
+	.late = core_late,
 	.thread = core_thread,
 };

@@ -594,7 +594,7 @@ static void let_go(struct cpx_rst *r)
 
 		if (t->rec->state == CPX_TASK_ZOMBIE)
 			continue;
-		if (t->rec->state == CPX_TASK_STOPPED || r->opts->stopped)
+		if (t->rec->state != CPX_TASK_STOPPED && r->opts->stopped)
 			kill(t->pid, SIGSTOP);
 		for (size_t k = t->nthreads; k-- > 0;)
 			ptrace(PTRACE_DETACH, t->threads[k].t.tid, NULL, NULL);

@@ -50,7 +50,8 @@ enum cpx_resume {
 	F(task, u64, stime_ns)                                                                \
 	F(task, u32, has_execed)    /* 0: setpgid by the parent still possible */             \
 	F(task, u32, coredump_filter) /* /proc/PID/coredump_filter */                         \
-	F(task, u32, mdwe)          /* PR_GET_MDWE */
+	F(task, u32, mdwe)          /* PR_GET_MDWE */                                         \
+	F(task, u32, stop_waited)   /* stopped, and its parent has been told by wait() */
 
 #define CPX_FIELDS_thread(F)                                                                  \
 	F(thread, u32, pid)         /* of its task */                                         \

@@ -221,7 +221,8 @@ int cpx_proc_stat_parse(const char *text, struct cpx_proc_stat *out, struct cpx_
 				       .stime = (uint64_t)f[15],
 				       .nice = f[19],
 				       .exit_signal = (int32_t)f[38],
-				       .processor = (int32_t)f[39] };
+				       .processor = (int32_t)f[39],
+				       .exit_code = (int32_t)f[52] };
 	return 0;
 }
 

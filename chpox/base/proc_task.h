@@ -48,6 +48,7 @@ struct cpx_proc_stat {
 	int64_t nice;
 	int32_t exit_signal;
 	int32_t processor;	/* where it ran last */
+	int32_t exit_code;	/* zombie: its status; stopped: the report its parent has not had */
 };
 
 #define CPX_PF_FORKNOEXEC 0x40u
