@@ -4,7 +4,8 @@
  *
  * Put hashes the file first, since most of the time the object is there. A copy is hashed
  * again while it is written, for the file may change meanwhile: what is stored under a
- * name always fits it. Written under a temporary name, fsynced, renamed, directory fsynced.
+ * name always fits it. Written under a temporary name, fsynced, renamed; the directory is
+ * fsynced once, by the commit that comes after.
  */
 #include "store_priv.h"
 
@@ -133,6 +134,8 @@ static void add_known(struct cpx_store *s, const struct cpx_code_known *key,
 	s->known[s->nknown % CPX_CODE_CACHE] = *key;
 	memcpy(s->known[s->nknown % CPX_CODE_CACHE].sha256, sha256, 32);
 	s->nknown++;
+	/* also if it was there: who made it may not have come to the fsync yet */
+	s->code_unsynced = true;
 	pthread_mutex_unlock(&s->lock);
 }
 
@@ -179,9 +182,26 @@ static int store_object(struct cpx_store *s, int fd, uint8_t sha256[32], struct 
 	rc = cpx_io_rename(&s->io, tmp, name, err);
 	if (rc < 0)
 		cpx_io_unlink(&s->io, tmp, NULL);
-	if (rc == CPX_E_EXIST)
-		return 0; /* another was quicker */
-	return rc < 0 ? rc : cpx_io_fsync_dir(&s->io, "code", err);
+	return rc == CPX_E_EXIST ? 0 : rc; /* another was quicker */
+}
+
+int cpx_store_sync_code(struct cpx_store *s, struct cpx_err *err)
+{
+	bool needed;
+	int rc = 0;
+
+	pthread_mutex_lock(&s->lock);
+	needed = s->code_unsynced;
+	s->code_unsynced = false;
+	pthread_mutex_unlock(&s->lock);
+	if (needed)
+		rc = cpx_io_fsync_dir(&s->io, "code", err);
+	if (rc < 0) {
+		pthread_mutex_lock(&s->lock);
+		s->code_unsynced = true;
+		pthread_mutex_unlock(&s->lock);
+	}
+	return rc;
 }
 
 int cpx_store_put_code(struct cpx_store *s, int fd, uint8_t sha256[32], struct cpx_err *err)

@@ -6,7 +6,8 @@
  * pages at a time into blocks of their own packs; commit lets them finish, writes the map
  * segments, and then the manifest. Little data is done by the caller itself, with no
  * thread.
- * Order of a commit: each pack fsynced; its directory fsynced; the manifest written
+ * Order of a commit: each pack fsynced; its directory fsynced, and that of new code
+ * objects; the manifest written
  * under a temporary name, fsynced, renamed, and the directory fsynced again. Until the
  * rename nothing refers to the packs.
  * Failure: the first error stops all workers and is reported by the next call; abort
@@ -808,6 +809,8 @@ static int commit(struct cpx_image_writer *w, const struct cpx_state *state, con
 	cpx_name_job(w->id.job, dir);
 	if (rc == 0 && w->ninfos)
 		rc = cpx_io_fsync_dir(&w->store->io, dir, err);
+	if (rc == 0)
+		rc = cpx_store_sync_code(w->store, err);
 	if (rc == 0)
 		rc = cpx_state_encode(state, &records, err);
 	m->state = records.data;

@@ -20,7 +20,8 @@ struct cpx_code_known {
 
 struct cpx_store {
 	struct cpx_io io;
-	pthread_mutex_t lock; /* known */
+	pthread_mutex_t lock; /* all below */
+	bool code_unsynced;   /* the directory of code objects has new names */
 	struct cpx_code_known known[CPX_CODE_CACHE];
 	unsigned nknown;
 };
@@ -30,6 +31,8 @@ int cpx_store_open_hooked(const char *url, const struct cpx_store_opts *opts,
 			  struct cpx_io_hook hook, struct cpx_store **out, struct cpx_err *err);
 
 unsigned cpx_store_workers(unsigned wanted);
+/* Names of new code objects durable: before a manifest that refers to them. */
+int cpx_store_sync_code(struct cpx_store *s, struct cpx_err *err);
 
 /* --- an open image (image_read.c) --------------------------------------------------- */
 

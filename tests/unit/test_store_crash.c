@@ -248,6 +248,7 @@ struct scenario {
 	/* @all: the whole record was replayed and nothing lost. */
 	void (*judge)(struct cpx_store *s, struct scenario *c, bool all);
 	struct pages before, after;
+	uint8_t sha256[32];
 	char *start; /* copy of the directory before the recorded calls */
 	size_t states;
 };
@@ -397,6 +398,19 @@ static int commit_increment(struct cpx_store *s, struct scenario *c, struct cpx_
 	return rc;
 }
 
+/* A code object and a generation that refers to it. */
+static int commit_with_code(struct cpx_store *s, struct scenario *c, struct cpx_err *err)
+{
+	char path[] = "/tmp/chpox-test-code-XXXXXX";
+	int fd = mkstemp(path), rc;
+
+	unlink(path);
+	assert_int_equal(write(fd, c->after.p, 5000), 5000);
+	rc = cpx_store_put_code(s, fd, c->sha256, err);
+	close(fd);
+	return rc < 0 ? rc : commit_full(s, c, err);
+}
+
 static int prepare_both(struct cpx_store *s, struct scenario *c, struct cpx_err *err)
 {
 	int rc = prepare_old(s, c, err);
@@ -437,6 +451,22 @@ static void judge_old_and_new(struct cpx_store *s, struct scenario *c, bool all)
 	if (c->before.p)
 		judge_gen(s, 1, &c->before, true);
 	judge_gen(s, 2, &c->after, all);
+}
+
+/* The object is whole or not there; with the manifest it is there. */
+static void judge_code(struct cpx_store *s, struct scenario *c, bool all)
+{
+	struct cpx_gen_id id = gen(2);
+	struct cpx_err err = { 0 };
+	char name[CPX_NAME_MAX];
+	int fd = cpx_store_get_code(s, c->sha256, &err);
+
+	judge_old_and_new(s, c, all);
+	cpx_name_manifest(&id, false, name);
+	if (fd < 0 && (fd != CPX_E_NOENT || cpx_io_exists(&s->io, name)))
+		fail_msg("code object: %s", err.msg);
+	if (fd >= 0)
+		close(fd);
 }
 
 static void judge_removal(struct cpx_store *s, struct scenario *c, bool all)
@@ -488,6 +518,18 @@ static void large_generation(void **state)
 				.judge = judge_old_and_new });
 }
 
+static void code_object(void **state)
+{
+	(void)state;
+	run(&(struct scenario){ .name = "code object",
+				.base = fast_base(),
+				.pages = 30,
+				.workers = 1,
+				.prepare = prepare_none,
+				.act = commit_with_code,
+				.judge = judge_code });
+}
+
 static void increment(void **state)
 {
 	(void)state;
@@ -524,7 +566,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(first_generation), cmocka_unit_test(next_generation),
 		cmocka_unit_test(large_generation), cmocka_unit_test(increment),
-		cmocka_unit_test(removal),
+		cmocka_unit_test(code_object),	    cmocka_unit_test(removal),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
