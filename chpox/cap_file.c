@@ -60,6 +60,7 @@ struct slot {
 	struct cpx_cap_task *t;
 	int fd;
 	char link[4200];
+	int info_fd; /* the task's fdinfo directory */
 	struct stat st;
 	struct cpx_proc_fd info;
 };
@@ -315,36 +316,41 @@ static int find_ofd(struct cpx_cap *c, struct slot *s, struct ofd_node **out, bo
 	return take_ofd(c, s, *out, err);
 }
 
-static int read_info(struct slot *s, struct cpx_err *err)
+/* One read is enough, but for a descriptor with very many locks. */
+static int read_info(struct slot *s, const char *name, struct cpx_err *err)
 {
 	CPX_AUTO_FREE char *text = NULL;
-	char path[32];
+	char most[4096];
+	int fd = openat(s->info_fd, name, O_RDONLY | O_CLOEXEC);
 	ssize_t n;
 
-	snprintf(path, sizeof(path), "fdinfo/%d", s->fd);
-	n = cpx_read_file(s->t->proc_fd, path, CPX_FDINFO_MAX, &text, err);
+	if (fd < 0)
+		return cpx_err_sys(err, errno, "pid %d: fdinfo/%s", s->t->pid, name);
+	n = read(fd, most, sizeof(most));
+	close(fd);
+	if (n > 0 && (size_t)n < sizeof(most) - 256)
+		return cpx_proc_fd_parse(most, (size_t)n, &s->info, err);
+	n = cpx_read_file(s->info_fd, name, CPX_FDINFO_MAX, &text, err);
 	if (n < 0)
 		return (int)n;
 	return cpx_proc_fd_parse(text, (size_t)n, &s->info, err);
 }
 
 /* Return: 1 if there is something, 0 if it is gone (dry run), or an error. */
-static int look(struct cpx_cap *c, struct slot *s, struct cpx_err *err)
+static int look(struct cpx_cap *c, struct slot *s, int dir, const char *name,
+		struct cpx_err *err)
 {
-	char path[32];
-	ssize_t n;
+	ssize_t n = readlinkat(dir, name, s->link, sizeof(s->link) - 1);
 	int rc;
 
-	snprintf(path, sizeof(path), "fd/%d", s->fd);
-	n = readlinkat(s->t->proc_fd, path, s->link, sizeof(s->link) - 1);
 	if (n < 0 && errno == ENAMETOOLONG)
 		return cpx_cap_refuse(c, s->t, err, "the path of fd %d is too long", s->fd);
-	if (n < 0 || fstatat(s->t->proc_fd, path, &s->st, 0) < 0)
+	if (n < 0 || fstatat(dir, name, &s->st, 0) < 0)
 		return gone(c, errno)
 			       ? 0
 			       : cpx_err_sys(err, errno, "pid %d: fd %d", s->t->pid, s->fd);
 	s->link[n] = 0;
-	rc = read_info(s, err);
+	rc = read_info(s, name, err);
 	if (rc < 0)
 		return c->dry_run && rc == CPX_E_NOENT ? 0 : rc;
 	return 1;
@@ -380,12 +386,16 @@ static int walk_table(struct cpx_cap *c, struct cpx_cap_task *t, struct cpx_err 
 	int fd = openat(t->proc_fd, "fd", O_RDONLY | O_DIRECTORY | O_CLOEXEC), rc = 0;
 	DIR *d = fd < 0 ? NULL : fdopendir(fd);
 	CPX_AUTO_FREE struct slot *s = calloc(1, sizeof(*s));
+	CPX_AUTO_FD infos = openat(t->proc_fd, "fdinfo", O_PATH | O_DIRECTORY | O_CLOEXEC);
 	struct dirent *e;
 
-	if (!d || !s) {
+	if (!d || !s || infos < 0) {
 		int sys = errno;
 
-		cpx_close(&fd);
+		if (d)
+			closedir(d);
+		else
+			cpx_close(&fd);
 		return gone(c, sys) ? 0 : cpx_err_sys(err, sys, "pid %d: /proc/PID/fd", t->pid);
 	}
 	while (rc == 0 && (errno = 0, e = readdir(d))) {
@@ -393,7 +403,8 @@ static int walk_table(struct cpx_cap *c, struct cpx_cap_task *t, struct cpx_err 
 			continue;
 		s->t = t;
 		s->fd = atoi(e->d_name);
-		rc = look(c, s, err);
+		s->info_fd = infos;
+		rc = look(c, s, fd, e->d_name, err);
 		if (rc > 0)
 			rc = take_slot(c, s, err);
 		cpx_proc_fd_free(&s->info);
