@@ -225,7 +225,7 @@ static int ids_of(pid_t pid, int64_t *uid, int64_t *gid, char *comm, size_t size
 		return -1;
 	*uid = u[0] == u[1] && u[1] == u[2] && u[2] == u[3] ? (int64_t)u[0] : -1;
 	*gid = g[0] == g[1] && g[1] == g[2] && g[2] == g[3] ? (int64_t)g[0] : -1;
-	if (comm && sscanf(s, "Name: %63[^\n]", path) >= 0) {
+	if (comm) {
 		const char *name = !strncmp(s, "Name:\t", 6) ? s + 6 : s;
 		size_t n = strcspn(name, "\n");
 
