@@ -78,6 +78,7 @@ struct cpx_mem {
 	uint64_t shm_dev;	/* of the kernel's own shared memory objects */
 	bool direct;		/* something was queued that must be drained before release */
 	uint64_t watch_floor;	/* bytes that must stay free while a clone lives; 0: no watch */
+	int64_t watched_ns;	/* last look */
 };
 
 /* --- cap_mem_shm.c ---------------------------------------------------------------------- */

@@ -31,6 +31,7 @@
 #define ENTRIES 65536u
 #define COMPARE 8192u	  /* entries at once */
 #define COW_MAX 500000	  /* ranges; what a record can hold */
+#define WATCH_NS 5000000 /* a look costs as much as writing some pages */
 #define PIECE (16u << 20) /* bytes queued at once, so that the watch gets its turn */
 
 int cpx_mem_add_range(struct cpx_mem_ranges *r, uint64_t start, uint64_t end,
@@ -263,13 +264,18 @@ static int put_stashed(struct cpx_cap *c, uint32_t space, uint64_t off, uint64_t
 /* While a clone lives, each page that the job writes costs one more. */
 static int watch(struct cpx_cap *c, struct cpx_err *err)
 {
-	const struct cpx_mem *m = c->mem;
+	struct cpx_mem *m = c->mem;
+	int64_t now;
 
 	if (c->opts->deadline_ns && c->way == CPX_SNAP_CLONE &&
 	    cpx_mono_ns() > c->opts->deadline_ns)
 		return cpx_err_set(err, CPX_E_TIMEOUT, "not finished before the deadline");
 	if (!m->watch_floor || c->way != CPX_SNAP_CLONE)
 		return 0;
+	now = cpx_mono_ns();
+	if (now - m->watched_ns < WATCH_NS)
+		return 0;
+	m->watched_ns = now;
 	if (cpx_mem_head_room(c->tasks[0]->pid) >= m->watch_floor)
 		return 0;
 	return cpx_err_set(err, CPX_E_LIMIT,
