@@ -18,12 +18,10 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
-#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "base/cgroup.h"
 #include "base/clock.h"
 #include "base/err.h"
 #include "base/fd.h"
@@ -35,17 +33,16 @@
 
 int keeper_open(struct keeper *k, struct cpx_err *err)
 {
-	struct stat st;
 	char *path;
 	int r;
 
 	if (asprintf(&k->jobdir, "%s/jobs/%s", k->dir, k->name) < 0)
 		return cpx_err_set(err, CPX_E_NOMEM, "out of memory");
-	if (chdir(k->jobdir) || stat(k->dir, &st))
+	if (chdir(k->jobdir))
 		return cpx_err_sys(err, errno, "%s", k->jobdir);
-	/* several state directories may hold jobs of one name */
-	snprintf(k->cgroup, sizeof(k->cgroup), "chpox.%llx.%llx.%s",
-		 (unsigned long long)st.st_dev, (unsigned long long)st.st_ino, k->name);
+	r = cpx_cgroup_job(k->dir, k->name, k->cgroup, err);
+	if (r < 0)
+		return r;
 	if (asprintf(&path, "%s/registry", k->dir) < 0)
 		return cpx_err_set(err, CPX_E_NOMEM, "out of memory");
 	r = cpx_registry_open(path, &k->reg, err);
@@ -139,6 +136,7 @@ static void store_end(struct keeper *k, enum cpx_job_state state, const char *re
 
 void keeper_failed(struct keeper *k, const struct cpx_err *why)
 {
+	cpx_cgroup_kill(k->cgroup, KILL_TIMEOUT_MS, NULL);
 	store_end(k, CPX_JOB_FAILED, why->msg);
 }
 
@@ -183,7 +181,7 @@ void keeper_kill_all(struct keeper *k)
 		for (size_t i = 1; i < n; i++)
 			kill(pids[i], SIGKILL);
 	}
-	if (k->cgroup_fd >= 0 && cpx_cgroup_kill(k->cgroup, KILL_TIMEOUT_MS, &err) < 0)
+	if (cpx_cgroup_kill(k->cgroup, KILL_TIMEOUT_MS, &err) < 0)
 		cpx_log_error("%s: %s", k->name, err.msg);
 }
 

@@ -19,12 +19,12 @@
 
 #include "../scheduler/proto.h"
 #include "../scheduler/registry.h"
+#include "base/cgroup.h"
 #include "box.h"
 #include "capture.h"
 
 #define KEEPER_QUEUE 16	  /* checkpoints asked for and not begun */
 #define KEEPER_WATCHERS 8 /* terminals attached at once */
-#define KEEPER_CGROUP 128
 #define KEEPER_GROUPS 1024
 
 enum keeper_mode {
@@ -62,7 +62,7 @@ struct keeper_watcher {
 struct keeper {
 	const char *dir, *name; /* borrowed */
 	char *jobdir;
-	char cgroup[KEEPER_CGROUP];
+	char cgroup[CPX_CGROUP_NAME];
 	enum keeper_mode mode;
 	uint64_t want_epoch, want_seq; /* RESTART: this generation; 0, 0: the head */
 	bool force;

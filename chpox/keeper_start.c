@@ -26,7 +26,6 @@
 #include <unistd.h>
 
 #include "../restore/restore.h"
-#include "base/cgroup.h"
 #include "base/clock.h"
 #include "base/err.h"
 #include "base/fd.h"

@@ -12,6 +12,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "../chpox/base/cgroup.h"
 #include "../chpox/base/clock.h"
 #include "../chpox/base/err.h"
 #include "../chpox/base/fd.h"
@@ -21,6 +22,7 @@
 #define ARGS_MAX 100000
 #define NAME_TRIES 100000
 #define TREE_MAX 4096
+#define KILL_TIMEOUT_MS 2000
 #define EVERY_MIN_NS 10000000LL
 
 /* --- finding and checking ------------------------------------------------------------ */
@@ -597,11 +599,18 @@ static int op_logs(struct cpxd_conn *c, const json_t *m, struct cpx_err *err)
 static int remove_job(struct cpxd *d, const char *name, struct cpx_err *err)
 {
 	struct cpx_reg_job job;
+	char group[CPX_CGROUP_NAME];
 	int r = cpx_registry_get(d->reg, name, &job, err);
 
 	if (r < 0)
 		return r;
-	/* the record last: until then 'rm' can be repeated */
+	/* what may be left of a lost job, then its files; the record last: until then it can be
+	 * done again */
+	r = cpx_cgroup_job(d->dir, name, group, err);
+	if (r >= 0)
+		r = cpx_cgroup_kill(group, KILL_TIMEOUT_MS, err);
+	if (r < 0)
+		return r;
 	cpxd_remove_files(d, &job);
 	return cpx_registry_remove(d->reg, name, job.version, err);
 }

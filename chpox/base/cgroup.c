@@ -38,6 +38,18 @@ int cpx_cgroup_base(char path[CPX_CGROUP_PATH])
 	return found;
 }
 
+int cpx_cgroup_job(const char *dir, const char *job, char name[CPX_CGROUP_NAME],
+		   struct cpx_err *err)
+{
+	struct stat st;
+
+	if (stat(dir, &st))
+		return cpx_err_sys(err, errno, "%s", dir);
+	snprintf(name, CPX_CGROUP_NAME, "chpox.%llx.%llx.%s", (unsigned long long)st.st_dev,
+		 (unsigned long long)st.st_ino, job);
+	return 0;
+}
+
 static int group_path(const char *name, char path[CPX_CGROUP_PATH])
 {
 	size_t n;
