@@ -159,6 +159,11 @@ int cpx_ctl_dump(const struct cpx_args *a, struct cpx_err *err)
 	r = open_dir(to, true, &o.store, err);
 	if (r >= 0) {
 		r = dump_to(a, &o, err);
+		/* what an earlier dump left that was killed goes now that there is a newer one */
+		if (r < 0)
+			cpx_store_drop_code(o.store);
+		else
+			cpx_store_clean(o.store, &o.id, NULL);
 		cpx_store_close(o.store);
 		if (r < 0)
 			remove_empty(to, ours);

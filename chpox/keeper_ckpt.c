@@ -173,6 +173,9 @@ static void remove_dead(struct keeper *k, const struct cpx_gen_id *dead, int n)
 	for (int i = 0; i < n; i++)
 		if (cpx_store_remove(store, &dead[i], &err) < 0)
 			cpx_log_error("%s: an old generation stays: %s", k->name, err.msg);
+	/* what a capture left that was killed; only below the head */
+	if (k->job.ngens && cpx_store_clean(store, &k->job.gens[0].id, &err) < 0)
+		cpx_log_error("%s: %s", k->name, err.msg);
 	cpx_store_close(store);
 }
 

@@ -137,6 +137,7 @@ static void sweep(struct keeper *k)
 {
 	struct cpx_store *store;
 	CPX_AUTO_FREE struct cpx_gen_entry *list = NULL;
+	struct cpx_gen_id below = { 0 };
 	int n;
 
 	if (keeper_open_store(k, &store, NULL) < 0)
@@ -150,6 +151,10 @@ static void sweep(struct keeper *k)
 		if (!known)
 			cpx_store_remove(store, &list[i].id, NULL);
 	}
+	/* and what never came to a manifest */
+	below.epoch = k->job.epoch;
+	snprintf(below.job, sizeof(below.job), "%s", k->name);
+	cpx_store_clean(store, &below, NULL);
 	cpx_store_close(store);
 }
 

@@ -204,20 +204,15 @@ static void empty_out(const char *path, uid_t uid, gid_t gid)
 static void remove_images(struct cpxd *d, const struct cpx_reg_job *job)
 {
 	struct cpx_store_opts so = { .uid = job->uid, .gid = job->gid };
-	struct cpx_gen_entry *list = NULL;
 	struct cpx_store *store;
 	struct cpx_err err = { 0 };
 	char path[PATH_SIZE];
-	int n;
 
 	snprintf(path, sizeof(path), "%s/store/%u", d->dir, job->uid);
 	if (cpx_store_open(path, &so, &store, &err) < 0)
 		return;
-	n = cpx_store_list(store, job->name, &list, &err);
-	for (int i = 0; i < n; i++)
-		if (cpx_store_remove(store, &list[i].id, &err) < 0)
-			cpx_log_error("%s: %s", job->name, err.msg);
-	free(list);
+	if (cpx_store_remove_job(store, job->name, &err) < 0)
+		cpx_log_error("%s: %s", job->name, err.msg);
 	cpx_store_close(store);
 }
 

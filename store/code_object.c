@@ -15,6 +15,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/random.h>
 #include <sys/stat.h>
@@ -153,6 +154,8 @@ static int write_object(struct cpx_store *s, int fd, const char *tmp, uint8_t sh
 
 	if (rc < 0)
 		return rc;
+	/* says that somebody is at it: see clean_one(); without locks nobody cleans */
+	flock(f.fd, LOCK_EX | LOCK_NB);
 	rc = hash_fd(fd, "a mapped file", &sink, sha256, err);
 	if (rc == 0)
 		rc = cpx_io_fsync(&f, err);
@@ -160,6 +163,20 @@ static int write_object(struct cpx_store *s, int fd, const char *tmp, uint8_t sh
 	if (rc < 0)
 		cpx_io_unlink(&s->io, tmp, NULL);
 	return rc;
+}
+
+/* For cpx_store_drop_code(); without memory the object merely stays. */
+static void add_fresh(struct cpx_store *s, const uint8_t sha256[32])
+{
+	void *v;
+
+	pthread_mutex_lock(&s->lock);
+	v = realloc(s->fresh, (s->nfresh + 1) * sizeof(*s->fresh));
+	if (v) {
+		s->fresh = v;
+		memcpy(s->fresh[s->nfresh++], sha256, 32);
+	}
+	pthread_mutex_unlock(&s->lock);
 }
 
 static int store_object(struct cpx_store *s, int fd, uint8_t sha256[32], struct cpx_err *err)
@@ -180,9 +197,64 @@ static int store_object(struct cpx_store *s, int fd, uint8_t sha256[32], struct 
 		return rc;
 	code_name(sha256, name);
 	rc = cpx_io_rename(&s->io, tmp, name, err);
-	if (rc < 0)
-		cpx_io_unlink(&s->io, tmp, NULL);
+	if (rc == 0) {
+		add_fresh(s, sha256);
+		return 0;
+	}
+	cpx_io_unlink(&s->io, tmp, NULL);
 	return rc == CPX_E_EXIST ? 0 : rc; /* another was quicker */
+}
+
+void cpx_store_committed(struct cpx_store *s)
+{
+	pthread_mutex_lock(&s->lock);
+	s->nfresh = 0;
+	pthread_mutex_unlock(&s->lock);
+}
+
+void cpx_store_drop_code(struct cpx_store *s)
+{
+	char name[CPX_NAME_MAX];
+
+	pthread_mutex_lock(&s->lock);
+	for (size_t i = 0; i < s->nfresh; i++) {
+		code_name(s->fresh[i], name);
+		cpx_io_unlink(&s->io, name, NULL);
+	}
+	s->nfresh = 0;
+	s->nknown = 0;
+	pthread_mutex_unlock(&s->lock);
+	cpx_io_rmdir(&s->io, "code", NULL);
+}
+
+struct cleaning {
+	struct cpx_store *s;
+	int removed;
+};
+
+static int clean_one(void *ctx, const char *name)
+{
+	struct cleaning *c = ctx;
+	size_t n = strlen(name);
+	char path[CPX_NAME_MAX];
+
+	if (n != 20 || strcmp(name + 16, ".tmp") != 0)
+		return 0;
+	snprintf(path, sizeof(path), "code/%s", name);
+	CPX_AUTO_FD fd = cpx_io_open(&c->s->io, path, NULL);
+	if (fd < 0 || flock(fd, LOCK_EX | LOCK_NB) < 0)
+		return 0;
+	if (cpx_io_unlink(&c->s->io, path, NULL) == 0)
+		c->removed++;
+	return 0;
+}
+
+int cpx_store_clean_code(struct cpx_store *s, struct cpx_err *err)
+{
+	struct cleaning c = { .s = s };
+	int rc = cpx_io_list(&s->io, "code", clean_one, &c, err);
+
+	return rc < 0 ? rc : c.removed;
 }
 
 int cpx_store_sync_code(struct cpx_store *s, struct cpx_err *err)
@@ -220,8 +292,12 @@ int cpx_store_put_code(struct cpx_store *s, int fd, uint8_t sha256[32], struct c
 	if (rc < 0)
 		return rc;
 	code_name(sum, name);
-	if (!cpx_io_exists(&s->io, name))
+	for (int tries = 0; !cpx_io_exists(&s->io, name); tries++) {
 		rc = store_object(s, fd, sum, err);
+		/* a cleaner may have come between making the file and locking it */
+		if (rc != CPX_E_NOENT || tries == 2)
+			break;
+	}
 	if (rc < 0)
 		return rc;
 	if (!known)

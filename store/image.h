@@ -74,8 +74,12 @@ int cpx_store_list(struct cpx_store *s, const char *job, struct cpx_gen_entry **
 int cpx_store_remove(struct cpx_store *s, const struct cpx_gen_id *id, struct cpx_err *err);
 
 /* Remove packs and temporary files of @job that no manifest refers to and that are older
- * than (epoch, seq) of @below. Return: number removed. */
+ * than (epoch, seq) of @below, and code objects that nobody is writing any more.
+ * Return: number removed. */
 int cpx_store_clean(struct cpx_store *s, const struct cpx_gen_id *below, struct cpx_err *err);
+
+/* Remove all that is there of @job. Nothing there: 0. */
+int cpx_store_remove_job(struct cpx_store *s, const char *job, struct cpx_err *err);
 
 /* --- writing ------------------------------------------------------------------------ */
 
@@ -203,5 +207,11 @@ int cpx_image_print(struct cpx_image *img, bool json, struct cpx_buf *out, struc
  */
 int cpx_store_put_code(struct cpx_store *s, int fd, uint8_t sha256[32], struct cpx_err *err);
 int cpx_store_get_code(struct cpx_store *s, const uint8_t sha256[32], struct cpx_err *err);
+
+/*
+ * cpx_store_drop_code() - take back the code objects that @s stored since its last commit;
+ * for a store that nobody else uses, when a dump to it failed.
+ */
+void cpx_store_drop_code(struct cpx_store *s);
 
 #endif

@@ -841,6 +841,7 @@ int cpx_image_commit(struct cpx_image_writer *w, const struct cpx_state *state,
 			*stats = m.stats;
 			stats->bytes_stored += len;
 		}
+		cpx_store_committed(w->store);
 		free_writer(w);
 	}
 	cpx_manifest_free(&m);

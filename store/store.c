@@ -87,6 +87,7 @@ void cpx_store_close(struct cpx_store *s)
 		return;
 	cpx_io_fini(&s->io);
 	pthread_mutex_destroy(&s->lock);
+	free(s->fresh);
 	free(s);
 }
 
@@ -281,7 +282,9 @@ int cpx_store_clean(struct cpx_store *s, const struct cpx_gen_id *below, struct 
 		rc = cpx_io_fsync_dir(&s->io, dir, err);
 	free(kept.v);
 	free(names.v);
-	return rc < 0 ? rc : removed;
+	if (rc == 0)
+		rc = cpx_store_clean_code(s, err);
+	return rc < 0 ? rc : removed + rc;
 }
 
 /* The packs of @m that nobody in @kept refers to. */
@@ -341,5 +344,50 @@ int cpx_store_remove(struct cpx_store *s, const struct cpx_gen_id *id, struct cp
 		cpx_io_rmdir(&s->io, dir, NULL);
 	free(kept.v);
 	cpx_manifest_free(&m);
+	return rc;
+}
+
+/* Remove the files of @kind among @names. */
+static int remove_kind(struct cpx_store *s, const char *dir, const struct strings *names,
+		       bool manifests, struct cpx_err *err)
+{
+	char path[CPX_NAME_MAX * 2 + 2];
+	struct cpx_gen_id id;
+	int rc = 0;
+	uint32_t k;
+
+	for (size_t i = 0; rc == 0 && i < names->n; i++) {
+		enum cpx_name_kind kind = cpx_name_parse(names->v[i], &id, &k);
+
+		if (kind == CPX_NAME_OTHER || (kind == CPX_NAME_MANIFEST) != manifests)
+			continue;
+		snprintf(path, sizeof(path), "%s/%s", dir, names->v[i]);
+		rc = cpx_io_unlink(&s->io, path, err);
+		if (rc == CPX_E_NOENT)
+			rc = 0;
+	}
+	return rc;
+}
+
+int cpx_store_remove_job(struct cpx_store *s, const char *job, struct cpx_err *err)
+{
+	struct strings names = { 0 };
+	char dir[CPX_NAME_MAX];
+	int rc;
+
+	if (!cpx_job_name_valid(job))
+		return cpx_err_set(err, CPX_E_INVAL, "'%s' is not a job's name", job);
+	cpx_name_job(job, dir);
+	rc = cpx_io_list(&s->io, dir, keep_name, &names, err);
+	if (rc == 0)
+		rc = remove_kind(s, dir, &names, true, err);
+	/* packs only after the manifests are gone for good */
+	if (rc == 0 && names.n)
+		rc = cpx_io_fsync_dir(&s->io, dir, err);
+	if (rc == 0)
+		rc = remove_kind(s, dir, &names, false, err);
+	if (rc == 0 && names.n)
+		cpx_io_rmdir(&s->io, dir, NULL);
+	free(names.v);
 	return rc;
 }

@@ -22,6 +22,8 @@ struct cpx_store {
 	struct cpx_io io;
 	pthread_mutex_t lock; /* all below */
 	bool code_unsynced;   /* the directory of code objects has new names */
+	uint8_t (*fresh)[32]; /* code objects made since the last commit; owned */
+	size_t nfresh;
 	struct cpx_code_known known[CPX_CODE_CACHE];
 	unsigned nknown;
 };
@@ -33,6 +35,9 @@ int cpx_store_open_hooked(const char *url, const struct cpx_store_opts *opts,
 unsigned cpx_store_workers(unsigned wanted);
 /* Names of new code objects durable: before a manifest that refers to them. */
 int cpx_store_sync_code(struct cpx_store *s, struct cpx_err *err);
+void cpx_store_committed(struct cpx_store *s); /* the fresh ones are fresh no more */
+/* Remove what writers of code objects left. Return: number removed. */
+int cpx_store_clean_code(struct cpx_store *s, struct cpx_err *err);
 
 /* --- an open image (image_read.c) --------------------------------------------------- */
 

@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <sys/file.h>
 #include <sys/fsuid.h>
 #include <sys/syscall.h>
 
@@ -186,6 +187,85 @@ static void code_objects(void **state)
 	remove_tree(dir);
 }
 
+/* A dump that failed takes its code objects along, and only those. */
+static void fresh_code_can_be_dropped(void **state)
+{
+	struct pages g = make_pages(8 * CPX_PAGE, 0);
+	struct cpx_err err = { 0 };
+	char *dir = make_dir(fast_base());
+	struct cpx_store *s = open_dir(dir);
+	uint8_t sha[32], other[32];
+	int exe = open("/proc/self/exe", O_RDONLY | O_CLOEXEC);
+	int libc = open("/bin/sh", O_RDONLY | O_CLOEXEC), got;
+
+	(void)state;
+	OK(cpx_store_put_code(s, exe, sha, &err));
+	OK(write_gen(s, 1, &g, NULL, NULL, &err));
+	OK(cpx_store_put_code(s, exe, sha, &err));
+	OK(cpx_store_put_code(s, libc, other, &err));
+	cpx_store_drop_code(s);
+	assert_int_equal(count_files(s, "code"), 1);
+	assert_int_equal(cpx_store_get_code(s, other, &err), CPX_E_NOENT);
+	got = cpx_store_get_code(s, sha, &err);
+	OK(got);
+	close(got);
+	OK(cpx_store_put_code(s, libc, other, &err));
+	assert_int_equal(count_files(s, "code"), 2);
+	close(exe);
+	close(libc);
+	cpx_store_close(s);
+	remove_tree(dir);
+	free(g.p);
+}
+
+/* Half-written code objects go when nobody holds them; those being written stay. */
+static void dead_code_files_are_cleaned(void **state)
+{
+	const struct cpx_gen_id below = gen(9);
+	struct cpx_io_file dead, busy;
+	struct cpx_err err = { 0 };
+	char *dir = make_dir(fast_base());
+	struct cpx_store *s = open_dir(dir);
+
+	(void)state;
+	OK(cpx_io_mkdir(&s->io, "code", &err));
+	OK(cpx_io_create(&s->io, "code/0123456789abcdef.tmp", &dead, &err));
+	OK(cpx_io_create(&s->io, "code/fedcba9876543210.tmp", &busy, &err));
+	cpx_io_close(&dead);
+	assert_int_equal(flock(busy.fd, LOCK_EX), 0);
+	assert_int_equal(cpx_store_clean(s, &below, &err), 1);
+	assert_true(cpx_io_exists(&s->io, "code/fedcba9876543210.tmp"));
+	cpx_io_close(&busy);
+	assert_int_equal(cpx_store_clean(s, &below, &err), 1);
+	assert_int_equal(count_files(s, "code"), 0);
+	cpx_store_close(s);
+	remove_tree(dir);
+}
+
+static void a_job_goes_with_all_it_has(void **state)
+{
+	struct pages g = make_pages(40 * CPX_PAGE, 0);
+	struct cpx_gen_id dead = gen(7);
+	struct cpx_io_file f;
+	struct cpx_err err = { 0 };
+	char *dir = make_dir(fast_base()), name[CPX_NAME_MAX];
+	struct cpx_store *s = open_dir(dir);
+
+	(void)state;
+	fill(&g, FILL_TEXT);
+	OK(write_gen(s, 1, &g, NULL, NULL, &err));
+	OK(write_gen(s, 2, &g, NULL, NULL, &err));
+	cpx_name_manifest(&dead, true, name);
+	OK(cpx_io_create(&s->io, name, &f, &err));
+	cpx_io_close(&f);
+	OK(cpx_store_remove_job(s, "job", &err));
+	OK(cpx_store_remove_job(s, "job", &err));
+	assert_int_equal(count_files(s, "jobs"), 0);
+	cpx_store_close(s);
+	remove_tree(dir);
+	free(g.p);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -193,6 +273,9 @@ int main(void)
 		cmocka_unit_test(root_rights_do_not_help),
 		cmocka_unit_test(no_link_is_followed),
 		cmocka_unit_test(code_objects),
+		cmocka_unit_test(fresh_code_can_be_dropped),
+		cmocka_unit_test(dead_code_files_are_cleaned),
+		cmocka_unit_test(a_job_goes_with_all_it_has),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
