@@ -24,6 +24,7 @@
 #include "capture.h"
 #include "ctl.h"
 #include "gen.h"
+#include "job_client.h"
 
 #define DUMP_JOB "dump"
 #define FILE_AS_CALLER ((uint32_t)-1)
@@ -367,18 +368,55 @@ int cpx_ctl_restore(const struct cpx_args *a, struct cpx_err *err)
 
 /* --- inspect, verify ----------------------------------------------------------------- */
 
-/* Open the newest whole image in @dir and do @fn with it. @bad: how many are not whole. */
-static int with_image(const char *dir, int (*fn)(struct cpx_image *, void *, struct cpx_err *),
-		      void *ctx, unsigned *bad, struct cpx_err *err)
+/*
+ * The image that @name means: the newest whole one in a directory, or a job's:
+ * JOB[@GENERATION].
+ * @dir: where it is; owned by the caller. @bad: how many newer ones are not whole.
+ */
+static int find_image(const struct cpx_args *a, char **dir, struct cpx_gen_id *id,
+		      struct cpx_err *err)
 {
+	const struct cpx_ctl *ctl = a->ctx;
+	CPX_AUTO_FREE char *name = strdup(a->pos[0]);
+	uint64_t gen = 0;
+	uint32_t uid;
+	char *at;
+	int r;
+
+	if (!name)
+		return cpx_err_set(err, CPX_E_NOMEM, "out of memory");
+	at = strchr(name, '@');
+	if (at) {
+		*at = 0;
+		r = cpx_parse_u64(at + 1, "generation", INT64_MAX, &gen, err);
+		if (r < 0)
+			return r;
+	}
+	r = cpx_client_image(ctl, name, gen, id, &uid, err);
+	if (r >= 0 && asprintf(dir, "%s/store/%u", ctl->dir, uid) < 0)
+		r = cpx_err_set(err, CPX_E_NOMEM, "out of memory");
+	return r;
+}
+
+/* Do @fn with the image that the argument means. @bad: how many newer ones are not whole. */
+static int with_image(const struct cpx_args *a,
+		      int (*fn)(struct cpx_image *, void *, struct cpx_err *), void *ctx,
+		      unsigned *bad, struct cpx_err *err)
+{
+	bool is_dir = strchr(a->pos[0], '/') || access(a->pos[0], F_OK) == 0;
+	CPX_AUTO_FREE char *dir = NULL;
 	struct cpx_store *store;
 	struct cpx_image *img;
 	struct cpx_gen_id id;
-	int r = open_dir(dir, false, &store, err);
+	int r = is_dir ? 0 : find_image(a, &dir, &id, err);
 
 	if (r < 0)
 		return r;
-	r = cpx_gen_newest(store, NULL, &id, bad, err);
+	r = open_dir(is_dir ? a->pos[0] : dir, false, &store, err);
+	if (r < 0)
+		return r;
+	if (is_dir)
+		r = cpx_gen_newest(store, NULL, &id, bad, err);
 	if (r >= 0)
 		r = cpx_image_open(store, &id, &img, err);
 	if (r >= 0) {
@@ -405,7 +443,7 @@ static int print_image(struct cpx_image *img, void *ctx, struct cpx_err *err)
 int cpx_ctl_inspect(const struct cpx_args *a, struct cpx_err *err)
 {
 	bool json = cpx_arg_given(a, "json");
-	int r = with_image(a->pos[0], print_image, &json, NULL, err);
+	int r = with_image(a, print_image, &json, NULL, err);
 
 	return r < 0 ? cpx_err_wrap(err, "cannot inspect %s", a->pos[0]) : 0;
 }
@@ -425,7 +463,7 @@ static int verify_image(struct cpx_image *img, void *ctx, struct cpx_err *err)
 int cpx_ctl_verify(const struct cpx_args *a, struct cpx_err *err)
 {
 	unsigned bad = 0;
-	int r = with_image(a->pos[0], verify_image, a->pos[0], &bad, err);
+	int r = with_image(a, verify_image, a->pos[0], &bad, err);
 
 	if (r >= 0 && bad)
 		r = cpx_err_set(err, CPX_E_CHECKSUM, "%u newer image(s) in it are not whole",

@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "../scheduler/proto.h"
+#include "../store/image.h"
 #include "base/err.h"
 #include "base/fd.h"
 #include "ctl.h"
@@ -154,4 +155,46 @@ int cpx_client_root(const struct cpx_ctl *ctl, const char *job, pid_t *out, stru
 	if (*out <= 0)
 		return cpx_err_set(err, CPX_E_GONE, "job '%s' does not run", job);
 	return 0;
+}
+
+static int take_image(const json_t *g, const char *job, struct cpx_gen_id *id,
+		      struct cpx_err *err)
+{
+	const char *nonce = cpx_proto_str(g, "nonce");
+
+	if (!nonce || strlen(nonce) >= sizeof(id->nonce) || strlen(job) >= sizeof(id->job))
+		return cpx_err_set(err, CPX_E_FORMAT, "an answer that makes no sense");
+	memset(id, 0, sizeof(*id));
+	strcpy(id->job, job);
+	strcpy(id->nonce, nonce);
+	id->epoch = (uint64_t)cpx_proto_int(g, "epoch", 0);
+	id->seq = (uint64_t)cpx_proto_int(g, "generation", 0);
+	return 0;
+}
+
+int cpx_client_image(const struct cpx_ctl *ctl, const char *job, uint64_t gen,
+		     struct cpx_gen_id *id, uint32_t *uid, struct cpx_err *err)
+{
+	json_t *a = NULL, *list;
+	int r = cpx_client_call(ctl, json_pack("{s:s, s:s}", "op", "show", "job", job), NULL, 0,
+				&a, NULL, err);
+	size_t i = 0;
+
+	if (r < 0)
+		return r;
+	list = json_object_get(a, "images");
+	while (gen && i < json_array_size(list) &&
+	       (uint64_t)cpx_proto_int(json_array_get(list, i), "generation", 0) != gen)
+		i++;
+	if (i >= json_array_size(list))
+		r = cpx_err_set(err, CPX_E_NOENT,
+				gen ? "job '%s' has no such generation; 'images' lists them"
+				    : "job '%s' has no checkpoint",
+				job);
+	else
+		r = take_image(json_array_get(list, i), job, id, err);
+	if (r >= 0)
+		*uid = (uint32_t)cpx_proto_int(json_object_get(a, "job"), "uid", 0);
+	json_decref(a);
+	return r;
 }

@@ -6,10 +6,12 @@
 #define CPX_JOB_CLIENT_H
 
 #include <jansson.h>
+#include <stdint.h>
 #include <sys/types.h>
 
 struct cpx_ctl;
 struct cpx_err;
+struct cpx_gen_id;
 
 /* Return: a connected socket. */
 int cpx_client_open(const struct cpx_ctl *ctl, struct cpx_err *err);
@@ -29,6 +31,10 @@ int cpx_client_answer(int sock, const char *what, json_t **answer, int *fd_back,
 /* The host PID of a job's root process. */
 int cpx_client_root(const struct cpx_ctl *ctl, const char *job, pid_t *out,
 		    struct cpx_err *err);
+
+/* A job's generation (0: the head) and whose it is. */
+int cpx_client_image(const struct cpx_ctl *ctl, const char *job, uint64_t gen,
+		     struct cpx_gen_id *id, uint32_t *uid, struct cpx_err *err);
 
 /* The path of a program beside the running one. */
 int cpx_beside(const char *name, char *out, size_t size);

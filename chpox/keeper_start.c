@@ -33,6 +33,7 @@
 #include "keeper.h"
 
 #define OLD_TIMEOUT_MS 5000
+#define PROGRESS_NS 200000000LL
 #define ZOMBIE_NAPS 500 /* of 10 ms */
 
 /* --- boxes and runs ------------------------------------------------------------------ */
@@ -213,17 +214,30 @@ static pid_t spawn_sibling(void *ctx, pid_t want, int conductor_pidfd,
 	return pid;
 }
 
-static void report_restore(void *ctx, uint64_t done, uint64_t total)
+struct teller {
+	int fd;
+	int64_t last_ns;
+};
+
+static void tell_progress(void *ctx, uint64_t done, uint64_t total)
 {
-	(void)ctx;
-	(void)done;
-	(void)total;
+	struct teller *t = ctx;
+	int64_t now = cpx_mono_ns();
+
+	if (now - t->last_ns < PROGRESS_NS)
+		return;
+	t->last_ns = now;
+	cpx_proto_send(t->fd,
+		       json_pack("{s:b, s:I, s:I}", "progress", 1, "done", (json_int_t)done,
+				 "total", (json_int_t)total),
+		       NULL, 0, NULL);
 }
 
 /* The child that restores. */
 static void __attribute__((noreturn))
 conduct(struct keeper *k, const struct cpx_gen_id *id, const int stdio[3], int fd)
 {
+	struct teller teller = { .fd = fd };
 	struct cpx_restore_opts o = {
 		.id = *id,
 		.owner_uid = k->job.uid,
@@ -233,7 +247,8 @@ conduct(struct keeper *k, const struct cpx_gen_id *id, const int stdio[3], int f
 		.spawn = k->boxed ? cpx_box_spawn : spawn_sibling,
 		.spawn_ctx = k->boxed ? (void *)&k->box : (void *)k,
 		.stdio = { stdio[0], stdio[1], stdio[2] },
-		.progress = report_restore,
+		.progress = tell_progress,
+		.progress_ctx = &teller,
 	};
 	struct cpx_restore_result res;
 	struct cpx_err err = { 0 };
@@ -249,13 +264,19 @@ conduct(struct keeper *k, const struct cpx_gen_id *id, const int stdio[3], int f
 	_exit(0);
 }
 
-static int await_conductor(pid_t pid, int fd, pid_t *root, struct cpx_err *err)
+static int await_conductor(struct keeper *k, pid_t pid, int fd, pid_t *root,
+			   struct cpx_err *err)
 {
 	int fds[CPX_PROTO_FDS], status, r;
 	json_t *m = NULL;
 	size_t nfds;
 
-	r = cpx_proto_recv(fd, &m, fds, &nfds, err);
+	for (;;) {
+		r = cpx_proto_recv(fd, &m, fds, &nfds, err);
+		if (r < 0 || !json_object_get(m, "progress"))
+			break;
+		keeper_reply(k, k->start_id, m);
+	}
 	while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
 		;
 	if (r < 0)
@@ -287,7 +308,7 @@ static int restore_into(struct keeper *k, const struct cpx_gen_id *id, struct cp
 		conduct(k, id, stdio, pair[1]);
 	close(pair[1]);
 	r = pid < 0 ? cpx_err_sys(err, errno, "cannot fork")
-		    : await_conductor(pid, pair[0], &root, err);
+		    : await_conductor(k, pid, pair[0], &root, err);
 	close(pair[0]);
 	if (!k->job.tty)
 		close_streams(k, stdio);

@@ -21,6 +21,19 @@ check "restart" ctl restart m
 is "with its old PID on the host" "$(field m pid)" $pid
 check "again" ctl checkpoint m --kill
 check "and again" ctl restart m
+like "inspect knows its image" "$(ctl inspect m)" "$pid"
+check "and verify" ctl verify m
+check "once more" ctl checkpoint m --kill
+echo $((pid - 1)) >/proc/sys/kernel/ns_last_pid
+sleep 100 >/dev/null 2>&1 &
+if [ $! = $pid ]; then
+	like "where its PID is taken it runs in a namespace" "$(ctl restart m 2>&1)" "taken.*runs again"
+	is "with its old PID in there" "$(awk '/^NSpid:/ { print $NF }' "/proc/$(field m pid)/status")" $pid
+	kill $!
+else
+	ok "where its PID is taken # SKIP the PID could not be had"
+	ctl restart m >/dev/null
+fi
 ctl wait m
 is "its status is known now" $? 3
 check "the output is that of an undisturbed run" cmp expected out
