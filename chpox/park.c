@@ -115,16 +115,27 @@ static char state_of(pid_t pid, pid_t tid)
 	return p && p[1] == ' ' ? p[2] : 0;
 }
 
-static bool has_filter(pid_t pid)
+/* A number of /proc/PID/task/TID/status; -1 where it cannot be read. */
+static long status_number(pid_t pid, pid_t tid, const char *key)
 {
 	CPX_AUTO_FREE char *text = NULL;
 	char path[64], *p;
 
-	snprintf(path, sizeof(path), "/proc/%d/status", pid);
+	snprintf(path, sizeof(path), "/proc/%d/task/%d/status", pid, tid);
 	if (cpx_read_file(AT_FDCWD, path, 65536, &text, NULL) < 0)
-		return false;
-	p = strstr(text, "\nSeccomp:");
-	return p && strtol(p + 9, NULL, 10) == 2;
+		return -1;
+	p = strstr(text, key);
+	return p ? strtol(p + strlen(key), NULL, 10) : -1;
+}
+
+static bool has_filter(pid_t pid)
+{
+	return status_number(pid, pid, "\nSeccomp:") == 2;
+}
+
+static pid_t tracer_of(pid_t pid, pid_t tid)
+{
+	return (pid_t)status_number(pid, tid, "\nTracerPid:");
 }
 
 /* --- seizing ------------------------------------------------------------------------------ */
@@ -148,6 +159,9 @@ static int seize(struct cpx_park_task *t, pid_t tid, struct cpx_err *err)
 	state = state_of(t->pid, tid);
 	if (sys == ESRCH || state == 0 || state == 'Z' || state == 'X')
 		return 0;
+	/* made meanwhile by a thread that we have: the kernel attached it, and its stop will come */
+	if (sys == EPERM && tracer_of(t->pid, tid) == getpid())
+		return 1;
 	if (sys == EPERM)
 		return cpx_err_set(err, CPX_E_PERM,
 				   "process %d cannot be stopped: it is being traced (strace, "

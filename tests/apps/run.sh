@@ -58,7 +58,7 @@ ms=$(cat "$IN/$app.ref/done")
 launch job
 for ((i = 0; i < moments; i++)); do
 	at=$((ms * (15 + RANDOM % 60) / 100 / moments))
-	sleep $((at / 1000)).$(printf %03d $((at % 1000)))
+	sleep "$((at / 1000)).$(printf %03d $((at % 1000)))"
 	[ -e "/proc/$pid/exe" ] || break
 	rm -rf "$dir/img"
 	opt=--leave-running

@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* A file written in place and one that grows: after the restart they are as they were at the checkpoint. */
+/* A file written in place and one that grows: after the restart they are as they were at the
+ * checkpoint. */
 #include "state.h"
 
-/* The child writes on until it is killed or told to stop; what it has written it keeps in memory too. */
+/* The child writes on until it is killed or told to stop; what it has written it keeps in
+ * memory too. */
 int main(int argc, char **argv)
 {
 	volatile int *stop;
@@ -34,7 +36,8 @@ int main(int argc, char **argv)
 			st_sleep_ms(1);
 	}
 	ST_EQ(pread(db, now, sizeof(now), 0), sizeof(now));
-	ST_CHECK(!memcmp(now, cell, sizeof(now)), "the file written in place is not as memory knows it");
+	ST_CHECK(!memcmp(now, cell, sizeof(now)),
+		 "the file written in place is not as memory knows it");
 	p = text = st_slurp(st_path("growing"), NULL);
 	for (uint64_t i = 0; i < n; i++) {
 		uint64_t got = strtoull(p, &p, 10);

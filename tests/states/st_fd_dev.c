@@ -7,8 +7,8 @@
 
 int main(int argc, char **argv)
 {
-	static const char *const names[] = { "/dev/null", "/dev/zero", "/dev/full", "/dev/random",
-					     "/dev/urandom" };
+	static const char *const names[] = { "/dev/null", "/dev/zero", "/dev/full",
+					     "/dev/random", "/dev/urandom" };
 	struct stat before[5], now;
 	int fd[5];
 	char buf[8];

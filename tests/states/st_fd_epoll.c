@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* epoll: what is watched with its data, nested, edge-triggered, one-shot used up, exclusive, a closed one. */
+/* epoll: what is watched with its data, nested, edge-triggered, one-shot used up, exclusive, a
+ * closed one. */
 #include "state.h"
 
 #include <sys/epoll.h>

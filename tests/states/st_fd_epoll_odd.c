@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* epoll watching a file whose number was closed here but lives on in a duplicate; data differs per number. */
+/* epoll watching a file whose number was closed here but lives on in a duplicate; data differs
+ * per number. */
 #include "state.h"
 
 #include <sys/epoll.h>

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* flock, POSIX and open-file-description locks: held after the restart, by the right owner, over the right bytes. */
+/* flock, POSIX and open-file-description locks: held after the restart, by the right owner,
+ * over the right bytes. */
 #include "state.h"
 
 #include <sys/file.h>
@@ -7,7 +8,9 @@
 /* 0: another process may take the lock, else the type that stands in the way */
 static int posix_probe(int fd, off_t start, off_t len, int type, pid_t *owner)
 {
-	struct flock l = { .l_type = (short)type, .l_whence = SEEK_SET, .l_start = start, .l_len = len };
+	struct flock l = {
+		.l_type = (short)type, .l_whence = SEEK_SET, .l_start = start, .l_len = len
+	};
 
 	if (fcntl(fd, F_GETLK, &l) != 0)
 		return -errno;
@@ -17,7 +20,9 @@ static int posix_probe(int fd, off_t start, off_t len, int type, pid_t *owner)
 
 static void posix(int fd, int type, off_t start, off_t len)
 {
-	struct flock l = { .l_type = (short)type, .l_whence = SEEK_SET, .l_start = start, .l_len = len };
+	struct flock l = {
+		.l_type = (short)type, .l_whence = SEEK_SET, .l_start = start, .l_len = len
+	};
 
 	ST_SYS(fcntl(fd, F_SETLK, &l));
 }
@@ -25,7 +30,8 @@ static void posix(int fd, int type, off_t start, off_t len)
 static int judge(pid_t parent)
 {
 	struct flock l = { .l_type = F_WRLCK, .l_whence = SEEK_SET, .l_len = 10 };
-	int a = ST_OK(open(st_path("flock"), O_RDWR)), s = ST_OK(open(st_path("shared"), O_RDWR));
+	int a = ST_OK(open(st_path("flock"), O_RDWR)),
+	    s = ST_OK(open(st_path("shared"), O_RDWR));
 	int p = ST_OK(open(st_path("posix"), O_RDWR)), o = ST_OK(open(st_path("ofd"), O_RDWR));
 	pid_t who = 0;
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* A pipe opened again through /proc/self/fd, and one shared by three processes with one end only each. */
+/* A pipe opened again through /proc/self/fd, and one shared by three processes with one end
+ * only each. */
 #include "state.h"
 
 #include <poll.h>
@@ -27,7 +28,9 @@ int main(int argc, char **argv)
 	if (b == 0) {
 		close(fd[1]);
 		close(again);
-		_exit(read(fd[0], buf, 1) == 1 && buf[0] == 'A' && read(fd[0], buf, 1) == 0 ? 0 : 1);
+		_exit(read(fd[0], buf, 1) == 1 && buf[0] == 'A' && read(fd[0], buf, 1) == 0
+			      ? 0
+			      : 1);
 	}
 	close(fd[1]);
 	close(fd[0]);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Files renamed while open, replaced by another of the same name, in a renamed and in a deleted directory. */
+/* Files renamed while open, replaced by another of the same name, in a renamed and in a deleted
+ * directory. */
 #include "state.h"
 
 #include <sys/stat.h>

@@ -31,9 +31,9 @@ int main(int argc, char **argv)
 		close(b);
 		st_until(go);
 		_exit(read(a, buf, 2) == 2 && !memcmp(buf, "bc", 2) && read(d, buf, 1) == 1 &&
-				      buf[0] == 'f' ?
-			      0 :
-			      1);
+				      buf[0] == 'f'
+			      ? 0
+			      : 1);
 	}
 	st_sleep_ms(20);
 	st_wait();

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Capabilities in all five sets, securebits and no_new_privs, of processes with and without root's uid. */
+/* Capabilities in all five sets, securebits and no_new_privs, of processes with and without
+ * root's uid. */
 #include "state.h"
 
 #include <linux/capability.h>
@@ -7,7 +8,8 @@
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 
-static const char *const keys[] = { "CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb", "NoNewPrivs" };
+static const char *const keys[] = { "CapInh", "CapPrm", "CapEff",
+				    "CapBnd", "CapAmb", "NoNewPrivs" };
 #define K (sizeof(keys) / sizeof(keys[0]))
 
 static void caps(char *out[K])
@@ -37,13 +39,15 @@ static int child(volatile int *go, int kind)
 	if (kind == 0) { /* root with little */
 		ST_SYS(prctl(PR_CAPBSET_DROP, CAP_SYS_TIME, 0, 0, 0));
 		ST_SYS(prctl(PR_CAPBSET_DROP, CAP_MKNOD, 0, 0, 0));
-		ST_SYS(prctl(PR_SET_SECUREBITS, SECBIT_NOROOT | SECBIT_NO_SETUID_FIXUP |
-							SECBIT_NOROOT_LOCKED));
-		set(BIT(CAP_KILL), BIT(CAP_KILL) | BIT(CAP_CHOWN), BIT(CAP_FOWNER) | BIT(CAP_CHOWN));
+		ST_SYS(prctl(PR_SET_SECUREBITS,
+			     SECBIT_NOROOT | SECBIT_NO_SETUID_FIXUP | SECBIT_NOROOT_LOCKED));
+		set(BIT(CAP_KILL), BIT(CAP_KILL) | BIT(CAP_CHOWN),
+		    BIT(CAP_FOWNER) | BIT(CAP_CHOWN));
 	} else { /* a user with a few, one ambient */
 		ST_SYS(prctl(PR_SET_KEEPCAPS, 1));
 		ST_SYS(setresuid(1234, 1234, 1234));
-		set(BIT(CAP_NET_RAW) | BIT(CAP_KILL), BIT(CAP_NET_RAW) | BIT(CAP_KILL), BIT(CAP_KILL));
+		set(BIT(CAP_NET_RAW) | BIT(CAP_KILL), BIT(CAP_NET_RAW) | BIT(CAP_KILL),
+		    BIT(CAP_KILL));
 		ST_SYS(prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, CAP_KILL, 0, 0));
 		ST_SYS(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0));
 	}
@@ -53,8 +57,8 @@ static int child(volatile int *go, int kind)
 	st_until(go);
 	caps(after);
 	for (size_t i = 0; i < K; i++)
-		ST_CHECK(!strcmp(before[i], after[i]), "%s of child %d: %s, was %s", keys[i], kind,
-			 after[i], before[i]);
+		ST_CHECK(!strcmp(before[i], after[i]), "%s of child %d: %s, was %s", keys[i],
+			 kind, after[i], before[i]);
 	ST_EQ(prctl(PR_GET_SECUREBITS), bits);
 	return 0;
 }

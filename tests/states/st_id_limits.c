@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Resource limits, umask, nice, personality, oom_score_adj, dumpable, core filter and other per-process settings. */
+/* Resource limits, umask, nice, personality, oom_score_adj, dumpable, core filter and other
+ * per-process settings. */
 #include "state.h"
 
 #include <sys/personality.h>
@@ -44,9 +45,11 @@ int main(int argc, char **argv)
 	st_wait();
 	for (int i = 0; i < (int)RLIM_NLIMITS; i++) {
 		ST_EQ(getrlimit(i, &now), 0);
-		ST_CHECK(now.rlim_cur == before[i].rlim_cur && now.rlim_max == before[i].rlim_max,
-			 "limit %d is %ld/%ld, was %ld/%ld", i, (long)now.rlim_cur, (long)now.rlim_max,
-			 (long)before[i].rlim_cur, (long)before[i].rlim_max);
+		ST_CHECK(now.rlim_cur == before[i].rlim_cur &&
+				 now.rlim_max == before[i].rlim_max,
+			 "limit %d is %ld/%ld, was %ld/%ld", i, (long)now.rlim_cur,
+			 (long)now.rlim_max, (long)before[i].rlim_cur,
+			 (long)before[i].rlim_max);
 	}
 	ST_EQ(umask(0), 0137);
 	ST_EQ(getpriority(PRIO_PROCESS, 0), 3);

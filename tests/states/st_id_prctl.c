@@ -15,9 +15,9 @@ int main(int argc, char **argv)
 	ST_SYS(prctl(PR_MCE_KILL, PR_MCE_KILL_SET, PR_MCE_KILL_EARLY, 0, 0));
 	io = prctl(PR_SET_IO_FLUSHER, 1, 0, 0, 0) == 0;
 	mce = prctl(PR_MCE_KILL_GET, 0, 0, 0, 0);
-	spec = prctl(PR_SET_SPECULATION_CTRL, PR_SPEC_STORE_BYPASS, PR_SPEC_DISABLE, 0, 0) == 0 ?
-		       prctl(PR_GET_SPECULATION_CTRL, PR_SPEC_STORE_BYPASS, 0, 0, 0) :
-		       -1;
+	spec = prctl(PR_SET_SPECULATION_CTRL, PR_SPEC_STORE_BYPASS, PR_SPEC_DISABLE, 0, 0) == 0
+		       ? prctl(PR_GET_SPECULATION_CTRL, PR_SPEC_STORE_BYPASS, 0, 0, 0)
+		       : -1;
 	st_wait();
 	prctl(PR_GET_NAME, name);
 	ST_STR(name, "a \"new\" (name)");

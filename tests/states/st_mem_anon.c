@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Private anonymous memory of every protection, with guard pages, keeps content and protection. */
+/* Private anonymous memory of every protection, with guard pages, keeps content and protection.
+ */
 #include "state.h"
 
 #include <sys/mman.h>
@@ -7,8 +8,12 @@
 #define LEN (16 * 4096)
 
 static const int prots[] = {
-	PROT_READ | PROT_WRITE, PROT_READ, PROT_NONE, PROT_READ | PROT_EXEC,
-	PROT_READ | PROT_WRITE | PROT_EXEC, PROT_WRITE,
+	PROT_READ | PROT_WRITE,
+	PROT_READ,
+	PROT_NONE,
+	PROT_READ | PROT_EXEC,
+	PROT_READ | PROT_WRITE | PROT_EXEC,
+	PROT_WRITE,
 };
 #define N (sizeof(prots) / sizeof(prots[0]))
 
@@ -37,7 +42,8 @@ int main(int argc, char **argv)
 	st_begin(argc, argv);
 	for (size_t i = 0; i < N; i++) {
 		p[i] = ST_SYS((char *)mmap(NULL, LEN + 8192, PROT_NONE,
-					   MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)) + 4096;
+					   MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)) +
+		       4096;
 		ST_SYS(mprotect(p[i], LEN, PROT_READ | PROT_WRITE));
 		st_fill(p[i], LEN, i + 1);
 		/* a hole that was never touched in the middle, and a page of zeroes that was */

@@ -10,10 +10,11 @@ int main(int argc, char **argv)
 	char *p, *r;
 
 	st_begin(argc, argv);
-	p = ST_SYS((char *)mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
+	p = ST_SYS((char *)mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
+				-1, 0));
 	r = ST_SYS((char *)mmap(NULL, huge, PROT_READ | PROT_WRITE,
 				MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0));
-	st_fill(p, len / 3, 1);		    /* random */
+	st_fill(p, len / 3, 1);		   /* random */
 	memset(p + len / 3, 'a', len / 3); /* repeats */
 	for (size_t i = 0; i < 1000; i++)
 		*(size_t *)(r + i * (huge / 1000) / 4096 * 4096) = i;

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Memory that is written all the time: what was written last in order is a prefix, nothing is torn. */
+/* Memory that is written all the time: what was written last in order is a prefix, nothing is
+ * torn. */
 #include "state.h"
 
 #include <pthread.h>

@@ -29,7 +29,8 @@ int main(int argc, char **argv)
 
 	st_begin(argc, argv);
 	go = st_shared(4096);
-	p = ST_SYS((char *)mmap(NULL, LEN, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
+	p = ST_SYS((char *)mmap(NULL, LEN, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
+				-1, 0));
 	st_fill(p, LEN, 1);
 	for (int i = 0; i < KIDS; i++) {
 		kid[i] = st_fork();
@@ -38,7 +39,8 @@ int main(int argc, char **argv)
 		st_fill(p + i * 65536, 65536, 100 + (uint64_t)i);
 		go[1 + i] = 1;
 		st_until(go);
-		ST_CHECK(st_filled(p + i * 65536, 65536, 100 + (uint64_t)i), "child %d's own pages", i);
+		ST_CHECK(st_filled(p + i * 65536, 65536, 100 + (uint64_t)i),
+			 "child %d's own pages", i);
 		st_fill(p + i * 65536, 65536, 0);
 		_exit(0);
 	}
@@ -51,7 +53,8 @@ int main(int argc, char **argv)
 	after = pss_kb(getpid());
 	for (int i = 0; i < KIDS; i++)
 		after += pss_kb(kid[i]);
-	ST_CHECK(after < before + before / 2, "memory of the tree was %ld kB, is %ld kB", before, after);
+	ST_CHECK(after < before + before / 2, "memory of the tree was %ld kB, is %ld kB",
+		 before, after);
 	*go = 1;
 	for (int i = 0; i < KIDS; i++)
 		ST_EQ(st_reap(kid[i]), 0);

@@ -28,21 +28,25 @@ int main(int argc, char **argv)
 	}
 	p = ST_SYS((char *)mmap(NULL, 16 * 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE, fd, 0));
 	ro = ST_SYS((char *)mmap(NULL, 4 * 4096, PROT_READ, MAP_PRIVATE, fd, 8 * 4096));
-	past = ST_SYS((char *)mmap(NULL, 32 * 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE, fd, 0));
+	past = ST_SYS(
+		(char *)mmap(NULL, 32 * 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE, fd, 0));
 	st_fill(p + 3 * 4096, 4096, 1003);
 	st_fill(p + 15 * 4096, 4096, 1015);
 	close(fd);
 	st_wait();
 	for (int i = 0; i < 16; i++)
-		ST_CHECK(st_filled(p + i * 4096, 4096, (uint64_t)(i == 3 || i == 15 ? 1000 + i : i)),
+		ST_CHECK(st_filled(p + i * 4096, 4096,
+				   (uint64_t)(i == 3 || i == 15 ? 1000 + i : i)),
 			 "page %d", i);
 	for (int i = 0; i < 4; i++)
-		ST_CHECK(st_filled(ro + i * 4096, 4096, (uint64_t)(8 + i)), "read-only page %d", i);
+		ST_CHECK(st_filled(ro + i * 4096, 4096, (uint64_t)(8 + i)), "read-only page %d",
+			 i);
 	/* a page not written yet still shows what is written to the file */
 	fd = ST_OK(open(st_path("file"), O_RDWR));
 	st_fill(page, sizeof(page), 77);
 	ST_EQ(pwrite(fd, page, sizeof(page), 9 * 4096), 4096);
-	ST_CHECK(st_filled(p + 9 * 4096, 4096, 77), "the mapping does not follow the file any more");
+	ST_CHECK(st_filled(p + 9 * 4096, 4096, 77),
+		 "the mapping does not follow the file any more");
 	p[0] ^= 1; /* and writes do not reach it */
 	ST_EQ(pread(fd, page, 4096, 0), 4096);
 	ST_CHECK(st_filled(page, 4096, 0), "a private write reached the file");

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * Three generations of forks whose memory went apart in every way: pages written, dropped,
- * unmapped, mapped anew, protected, grown, in parent, child and grandchild. Each judges its own.
+ * unmapped, mapped anew, protected, grown, in parent, child and grandchild. Each judges its
+ * own.
  */
 #include "state.h"
 
@@ -44,7 +45,8 @@ static void child(void)
 	ST_SYS(madvise(a + 2 * PG, PG, MADV_DONTNEED));
 	ST_SYS(munmap(a + 20 * PG, 4 * PG));
 	ST_SYS(munmap(b, N * PG));
-	ST_SYS(mmap(b, 4 * PG, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0));
+	ST_SYS(mmap(b, 4 * PG, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED,
+		    -1, 0));
 	st_fill(b, 4 * PG, 220);
 	ST_SYS(sbrk(8 * PG));
 	st_fill(brk0 + 4 * PG, 8 * PG, 203);
@@ -60,10 +62,12 @@ static void child(void)
 	st_until(flag);
 	ST_CHECK(st_filled(a, PG, 100) && st_filled(a + PG, PG, 201), "child: a");
 	ST_CHECK(!a[2 * PG] && st_filled(a + 6 * PG, PG, 206), "child: dropped, late");
-	ST_CHECK(st_filled(a + 30 * PG, PG, 130), "child: shared with a parent that is not changed");
+	ST_CHECK(st_filled(a + 30 * PG, PG, 130),
+		 "child: shared with a parent that is not changed");
 	ST_CHECK(st_filled(a + 50 * PG, PG, 150), "child: shared until the parent changed it");
 	ST_CHECK(st_filled(b, 4 * PG, 220), "child: mapped anew");
-	ST_CHECK(st_filled(brk0, 4 * PG, 60) && st_filled(brk0 + 4 * PG, 8 * PG, 203), "child: heap");
+	ST_CHECK(st_filled(brk0, 4 * PG, 60) && st_filled(brk0 + 4 * PG, 8 * PG, 203),
+		 "child: heap");
 	ST_CHECK(msync(a + 20 * PG, PG, MS_ASYNC) == -1, "child: unmapped is there again");
 	ST_CHECK(st_filled(c, N * PG, 70), "child: not for its child");
 	ST_EQ(st_reap(pid), 0);
@@ -78,9 +82,12 @@ int main(int argc, char **argv)
 
 	st_begin(argc, argv);
 	flag = st_shared(PG);
-	a = ST_SYS((char *)mmap(NULL, N * PG, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
-	b = ST_SYS((char *)mmap(NULL, N * PG, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
-	c = ST_SYS((char *)mmap(NULL, N * PG, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
+	a = ST_SYS((char *)mmap(NULL, N * PG, PROT_READ | PROT_WRITE,
+				MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
+	b = ST_SYS((char *)mmap(NULL, N * PG, PROT_READ | PROT_WRITE,
+				MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
+	c = ST_SYS((char *)mmap(NULL, N * PG, PROT_READ | PROT_WRITE,
+				MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
 	for (size_t i = 0; i < N; i++)
 		st_fill(a + i * PG, PG, 100 + i);
 	st_fill(b, N * PG, 90);

@@ -9,10 +9,12 @@ int main(int argc, char **argv)
 	char *area, *p;
 
 	st_begin(argc, argv);
-	area = ST_SYS((char *)mmap(NULL, 4 << 20, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
+	area = ST_SYS(
+		(char *)mmap(NULL, 4 << 20, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
 	ST_SYS(munmap(area, 4 << 20));
 	p = ST_SYS((char *)mmap(area + (3 << 20), 8192, PROT_READ | PROT_WRITE,
-				MAP_PRIVATE | MAP_ANONYMOUS | MAP_GROWSDOWN | MAP_FIXED, -1, 0));
+				MAP_PRIVATE | MAP_ANONYMOUS | MAP_GROWSDOWN | MAP_FIXED, -1,
+				0));
 	st_fill(p, 8192, 3);
 	p[-4096] = 11; /* grown once already */
 	st_wait();

@@ -11,12 +11,14 @@ int main(int argc, char **argv)
 	char *raw, *p, *h;
 
 	st_begin(argc, argv);
-	raw = ST_SYS((char *)mmap(NULL, 5 * MB2, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
+	raw = ST_SYS((char *)mmap(NULL, 5 * MB2, PROT_READ | PROT_WRITE,
+				  MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
 	p = (char *)(((uintptr_t)raw + MB2 - 1) & ~(MB2 - 1));
 	ST_SYS(madvise(p, 4 * MB2, MADV_HUGEPAGE));
 	st_fill(p, MB2, 1);
 	st_fill(p + 3 * MB2 + 4096, 4096, 2);
-	h = mmap(NULL, 2 * MB2, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB, -1, 0);
+	h = mmap(NULL, 2 * MB2, PROT_READ | PROT_WRITE,
+		 MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB, -1, 0);
 	if (h != MAP_FAILED)
 		st_fill(h, MB2, 3);
 	st_wait();

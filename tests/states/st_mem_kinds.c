@@ -73,8 +73,8 @@ static bool kills(volatile char *p)
 
 int main(int argc, char **argv)
 {
-	char *sysv, *whole, *zero, *zerosh, *memfd, *guard, *named, *sealed, *keyed, *huge, *gone, *ro,
-		*exec, *shro;
+	char *sysv, *whole, *zero, *zerosh, *memfd, *guard, *named, *sealed, *keyed, *huge,
+		*gone, *ro, *exec, *shro;
 	int id, fd, ro_fd, pkey;
 	bool have_guard, have_seal;
 	char *was[16];
@@ -165,14 +165,16 @@ int main(int argc, char **argv)
 	ST_CHECK(st_filled(whole, 8 * PG, 1), "SysV segment");
 	sysv[3 * PG] ^= 1;
 	ST_CHECK(whole[3 * PG] == sysv[3 * PG], "SysV segment is not shared");
-	ST_CHECK(kills(whole) && kills(sysv + 2 * PG) && kills(sysv + 4 * PG), "SysV protection");
+	ST_CHECK(kills(whole) && kills(sysv + 2 * PG) && kills(sysv + 4 * PG),
+		 "SysV protection");
 	ST_CHECK(st_filled(zero, 2 * PG, 2) && !zero[2 * PG], "/dev/zero private");
 	ST_CHECK(st_filled(zerosh + PG, PG, 3) && !zerosh[0], "/dev/zero shared");
 	ST_CHECK(st_filled(memfd, PG, 4) && !memcmp(memfd + 3 * PG, "under", 5) &&
 			 !memcmp(shro + 3 * PG, "under", 5) && !shro[0],
 		 "memfd");
 	ST_CHECK(st_filled(guard, 4 * PG, 5) || !have_guard, "before the guard");
-	ST_CHECK(!have_guard || (kills(guard + 4 * PG) && kills(guard + 6 * PG) && !kills(guard + 7 * PG)),
+	ST_CHECK(!have_guard || (kills(guard + 4 * PG) && kills(guard + 6 * PG) &&
+				 !kills(guard + 7 * PG)),
 		 "guard region");
 	ST_CHECK(st_filled(sealed, 4 * PG, 6), "sealed memory");
 	ST_CHECK(!have_seal || munmap(sealed, PG) == -1, "seal");

@@ -5,7 +5,8 @@
 #include <sys/mman.h>
 #include <sys/prctl.h>
 
-/* start-end perms offset name and VmFlags of each mapping; the kernel's own last ones may differ */
+/* start-end perms offset name and VmFlags of each mapping; the kernel's own last ones may
+ * differ */
 static char *layout(void)
 {
 	char *text = st_slurp("/proc/self/smaps", NULL), *out, *save = NULL;

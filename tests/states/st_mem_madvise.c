@@ -8,9 +8,9 @@ static const struct {
 	int advice;
 	const char *flag;
 } kinds[] = {
-	{ MADV_DONTFORK, "dc" },    { MADV_WIPEONFORK, "wf" }, { MADV_DONTDUMP, "dd" },
-	{ MADV_NOHUGEPAGE, "nh" },  { MADV_HUGEPAGE, "hg" },   { MADV_MERGEABLE, "mg" },
-	{ MADV_SEQUENTIAL, "sr" },  { MADV_RANDOM, "rr" },
+	{ MADV_DONTFORK, "dc" },   { MADV_WIPEONFORK, "wf" }, { MADV_DONTDUMP, "dd" },
+	{ MADV_NOHUGEPAGE, "nh" }, { MADV_HUGEPAGE, "hg" },   { MADV_MERGEABLE, "mg" },
+	{ MADV_SEQUENTIAL, "sr" }, { MADV_RANDOM, "rr" },
 };
 #define N (sizeof(kinds) / sizeof(kinds[0]))
 #define LEN (8 * 4096)
@@ -47,13 +47,14 @@ int main(int argc, char **argv)
 					   MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
 		ST_SYS(mprotect(p[i] + LEN, 4096, PROT_NONE));
 		st_fill(p[i], LEN, i);
-		had[i] = madvise(p[i], LEN, kinds[i].advice) == 0 && has_flag(p[i], kinds[i].flag);
+		had[i] = madvise(p[i], LEN, kinds[i].advice) == 0 &&
+			 has_flag(p[i], kinds[i].flag);
 	}
 	ST_TRUE(had[0] && had[1] && had[2]);
 	st_wait();
 	for (size_t i = 0; i < N; i++) {
-		ST_CHECK(has_flag(p[i], kinds[i].flag) == had[i], "flag %s is %s", kinds[i].flag,
-			 had[i] ? "lost" : "new");
+		ST_CHECK(has_flag(p[i], kinds[i].flag) == had[i], "flag %s is %s",
+			 kinds[i].flag, had[i] ? "lost" : "new");
 		ST_CHECK(st_filled(p[i], LEN, i), "content of %s", kinds[i].flag);
 	}
 	pid = st_fork();

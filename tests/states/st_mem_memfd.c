@@ -17,7 +17,8 @@ int main(int argc, char **argv)
 	fd = ST_SYS(memfd_create("of the test", MFD_ALLOW_SEALING | MFD_CLOEXEC));
 	ST_SYS(ftruncate(fd, 100 * 4096 + 17));
 	sh = ST_SYS((char *)mmap(NULL, 100 * 4096, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0));
-	pr = ST_SYS((char *)mmap(NULL, 4 * 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE, fd, 2 * 4096));
+	pr = ST_SYS((char *)mmap(NULL, 4 * 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE, fd,
+				 2 * 4096));
 	st_fill(sh, 100 * 4096, 21);
 	strcpy(pr, "private change");
 	ST_SYS(lseek(fd, 4321, SEEK_SET));

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* What /proc says of the address space: cmdline, environ, auxv, exe, comm, and the numbers in stat. */
+/* What /proc says of the address space: cmdline, environ, auxv, exe, comm, and the numbers in
+ * stat. */
 #include "state.h"
 
 #include <sys/prctl.h>
@@ -39,8 +40,8 @@ int main(int argc, char **argv)
 		size_t n = 0;
 		char *now = st_slurp(files[i], &n);
 
-		ST_CHECK(now && n == len[i] && !memcmp(now, text[i], n), "%s differs (%zu bytes, was %zu)",
-			 files[i], n, len[i]);
+		ST_CHECK(now && n == len[i] && !memcmp(now, text[i], n),
+			 "%s differs (%zu bytes, was %zu)", files[i], n, len[i]);
 		free(now);
 	}
 	ST_OK(readlink("/proc/self/exe", exe2, sizeof(exe2) - 1));

@@ -8,7 +8,7 @@ int main(int argc, char **argv)
 {
 	struct {
 		volatile int go, seen;
-	} *ctl;
+	} * ctl;
 	char *p, *zero;
 	int fd;
 	pid_t pid, grand;

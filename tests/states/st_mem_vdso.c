@@ -12,7 +12,8 @@ static volatile long rounds;
 
 static void *reader(void *arg)
 {
-	int clocks[] = { CLOCK_MONOTONIC, CLOCK_BOOTTIME, CLOCK_MONOTONIC_COARSE, CLOCK_MONOTONIC_RAW };
+	int clocks[] = { CLOCK_MONOTONIC, CLOCK_BOOTTIME, CLOCK_MONOTONIC_COARSE,
+			 CLOCK_MONOTONIC_RAW };
 	int64_t last[4] = { 0 };
 
 	(void)arg;

@@ -12,7 +12,8 @@ int main(int argc, char **argv)
 	struct {
 		struct nlmsghdr h;
 		struct rtgenmsg g;
-	} req = { { sizeof(req), RTM_GETLINK, NLM_F_REQUEST | NLM_F_DUMP, 1, 0 }, { AF_UNSPEC } };
+	} req = { { sizeof(req), RTM_GETLINK, NLM_F_REQUEST | NLM_F_DUMP, 1, 0 },
+		  { AF_UNSPEC } };
 	struct sockaddr_nl nl = { .nl_family = AF_NETLINK };
 	int t, u, x, n, val = 0;
 	socklen_t len = sizeof(val);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* TCP inside the tree: established connections with data in flight, options, half closed ones. */
+/* TCP inside the tree: established connections with data in flight, options, half closed ones.
+ */
 #include "state.h"
 
 #include <arpa/inet.h>
@@ -9,8 +10,10 @@
 
 static void couple(int family, int out[2])
 {
-	struct sockaddr_in6 a6 = { .sin6_family = AF_INET6, .sin6_addr = IN6ADDR_LOOPBACK_INIT };
-	struct sockaddr_in a4 = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+	struct sockaddr_in6 a6 = { .sin6_family = AF_INET6,
+				   .sin6_addr = IN6ADDR_LOOPBACK_INIT };
+	struct sockaddr_in a4 = { .sin_family = AF_INET,
+				  .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
 	struct sockaddr *a = family == AF_INET ? (void *)&a4 : (void *)&a6;
 	socklen_t len = family == AF_INET ? sizeof(a4) : sizeof(a6);
 	int srv = ST_SYS(socket(family, SOCK_STREAM, 0));
@@ -64,9 +67,9 @@ int main(int argc, char **argv)
 	if (pid == 0) {
 		close(six[0]);
 		_exit(read(six[1], buf, sizeof(buf)) == 4 && write(six[1], "answer", 6) == 6 &&
-				      read(six[1], buf, 1) == 0 ?
-			      0 :
-			      1);
+				      read(six[1], buf, 1) == 0
+			      ? 0
+			      : 1);
 	}
 	close(six[1]);
 	st_wait();

@@ -8,8 +8,9 @@
 
 int main(int argc, char **argv)
 {
-	struct sockaddr_in a = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) }, b = a,
-			   now;
+	struct sockaddr_in a = { .sin_family = AF_INET,
+				 .sin_addr.s_addr = htonl(INADDR_LOOPBACK) },
+			   b = a, now;
 	socklen_t len = sizeof(a);
 	int s, c, one = 1, val = 0;
 	char buf[64];

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * What stands in the way of a checkpoint: obstacle DIR KIND. The program goes on counting, whatever a
- * checkpoint that is refused does to it, and judges that its count never stood still for long.
+ * What stands in the way of a checkpoint: obstacle DIR KIND. The program goes on counting,
+ * whatever a checkpoint that is refused does to it, and judges that its count never stood still
+ * for long.
  */
 #include "state.h"
 
@@ -52,7 +53,8 @@ static void fan(void)
 
 static void perf(void)
 {
-	struct perf_event_attr a = { .type = PERF_TYPE_SOFTWARE, .size = sizeof(a),
+	struct perf_event_attr a = { .type = PERF_TYPE_SOFTWARE,
+				     .size = sizeof(a),
 				     .config = PERF_COUNT_SW_TASK_CLOCK };
 
 	need(syscall(SYS_perf_event_open, &a, 0, -1, -1, 0), "perf");
@@ -60,16 +62,17 @@ static void perf(void)
 
 static void bpf(void)
 {
-	union bpf_attr a = { .map_type = BPF_MAP_TYPE_ARRAY, .key_size = 4, .value_size = 8,
-			     .max_entries = 1 };
+	union bpf_attr a = {
+		.map_type = BPF_MAP_TYPE_ARRAY, .key_size = 4, .value_size = 8, .max_entries = 1
+	};
 
 	need(syscall(SYS_bpf, BPF_MAP_CREATE, &a, sizeof(a)), "bpf");
 }
 
 static void device(void)
 {
-	static const char *const names[] = { "/dev/loop-control", "/dev/net/tun", "/dev/kmsg", "/dev/mem",
-					     "/dev/fuse" };
+	static const char *const names[] = { "/dev/loop-control", "/dev/net/tun", "/dev/kmsg",
+					     "/dev/mem", "/dev/fuse" };
 
 	for (int i = 0; i < 5; i++)
 		if (open(names[i], O_RDONLY) >= 0)
@@ -130,10 +133,11 @@ static const struct {
 	const char *name;
 	void (*set_up)(void);
 } kinds[] = {
-	{ "io_uring", io_uring }, { "userfaultfd", userfault }, { "fanotify", fan },
-	{ "perf", perf },	  { "bpf", bpf },		{ "device", device },
-	{ "packet", packet },	  { "ptraced", ptraced },	{ "strict", strict },
-	{ "outside_pipe", outside_pipe },
+	{ "io_uring", io_uring }, { "userfaultfd", userfault },
+	{ "fanotify", fan },	  { "perf", perf },
+	{ "bpf", bpf },		  { "device", device },
+	{ "packet", packet },	  { "ptraced", ptraced },
+	{ "strict", strict },	  { "outside_pipe", outside_pipe },
 };
 
 static void *count(void *arg)
@@ -172,6 +176,7 @@ int main(int argc, char **argv)
 	st_wait();
 	go_on = 0;
 	pthread_join(t, NULL);
-	ST_CHECK(longest < 1000000000, "stood still for %lld ms", (long long)(longest / 1000000));
+	ST_CHECK(longest < 1000000000, "stood still for %lld ms",
+		 (long long)(longest / 1000000));
 	return st_end();
 }

@@ -50,7 +50,7 @@ __attribute__((target("avx512f"))) static void spin_512(struct vec *v)
 
 static void spin_x87(struct vec *v)
 {
-	uint16_t cw = 0x0c7f, cw2 = 0; /* round to zero, double precision off */
+	uint16_t cw = 0x0c7f, cw2 = 0;	 /* round to zero, double precision off */
 	uint32_t csr = 0x9fc0, csr2 = 0; /* flush to zero, denormals are zero */
 
 	asm volatile("fldcw %2\n\t ldmxcsr %3\n\t"
@@ -100,7 +100,8 @@ static void *worker(void *arg)
 int main(int argc, char **argv)
 {
 	pthread_t t[4];
-	bool has[4] = { true, __builtin_cpu_supports("avx"), __builtin_cpu_supports("avx512f"), true };
+	bool has[4] = { true, __builtin_cpu_supports("avx"), __builtin_cpu_supports("avx512f"),
+			true };
 
 	st_begin(argc, argv);
 	for (long i = 0; i < 4; i++)

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* FS and GS bases, changed segment registers, and the protection key register where there is one. */
+/* FS and GS bases, changed segment registers, and the protection key register where there is
+ * one. */
 #include "state.h"
 
 #include <asm/prctl.h>

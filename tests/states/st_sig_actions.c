@@ -43,8 +43,8 @@ int main(int argc, char **argv)
 	for (int s = 1; s < 65; s++) {
 		ST_OK(syscall(SYS_rt_sigaction, s, NULL, &after, 8));
 		ST_CHECK(after.handler == before[s].handler, "handler of %d", s);
-		ST_CHECK(after.flags == before[s].flags, "flags of %d: %#lx, %#lx", s, after.flags,
-			 before[s].flags);
+		ST_CHECK(after.flags == before[s].flags, "flags of %d: %#lx, %#lx", s,
+			 after.flags, before[s].flags);
 		ST_CHECK(after.restorer == before[s].restorer, "restorer of %d", s);
 		ST_CHECK(after.mask == before[s].mask, "mask of %d", s);
 	}

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Checkpointed inside a handler on an alternate stack, itself inside another handler and a sleep. */
+/* Checkpointed inside a handler on an alternate stack, itself inside another handler and a
+ * sleep. */
 #include "state.h"
 
 #include <signal.h>
@@ -23,7 +24,8 @@ static void inner(int sig, siginfo_t *si, void *uc)
 	ST_TRUE(now.ss_flags & SS_ONSTACK);
 	ST_TRUE(&here >= alt && &here < alt + sizeof(alt));
 	sigprocmask(SIG_SETMASK, NULL, &inside);
-	ST_TRUE(sigismember(&inside, SIGUSR1) && sigismember(&inside, SIGUSR2) && sigismember(&inside, SIGTERM));
+	ST_TRUE(sigismember(&inside, SIGUSR1) && sigismember(&inside, SIGUSR2) &&
+		sigismember(&inside, SIGTERM));
 	out = 2;
 }
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Pending signals, of the process and of a thread: real-time ones in order with their values, and their source. */
+/* Pending signals, of the process and of a thread: real-time ones in order with their values,
+ * and their source. */
 #include "state.h"
 
 #include <pthread.h>
@@ -19,7 +20,8 @@ static int take(int *value, int *code, pid_t *from)
 
 	sigfillset(&all);
 	memset(&si, 0, sizeof(si));
-	r = (int)syscall(SYS_rt_sigtimedwait, &all, &si, &zero, 8UL); /* glibc's hides SI_TKILL */
+	r = (int)syscall(SYS_rt_sigtimedwait, &all, &si, &zero,
+			 8UL); /* glibc's hides SI_TKILL */
 	*value = si.si_value.sival_int;
 	*code = si.si_code;
 	*from = si.si_pid;
@@ -77,7 +79,8 @@ int main(int argc, char **argv)
 	judge = 1;
 	pthread_join(t, NULL);
 	sigpending(&pend);
-	ST_TRUE(sigismember(&pend, SIGHUP) && sigismember(&pend, SIGTERM) && !sigismember(&pend, SIGUSR2));
+	ST_TRUE(sigismember(&pend, SIGHUP) && sigismember(&pend, SIGTERM) &&
+		!sigismember(&pend, SIGUSR2));
 	ST_EQ(take(&val, &code, &from), SIGHUP);
 	ST_EQ(code, SI_USER);
 	ST_EQ(from, getpid());

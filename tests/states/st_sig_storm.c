@@ -16,7 +16,7 @@ int main(int argc, char **argv)
 {
 	struct {
 		volatile int stop, sent;
-	} *c;
+	} * c;
 	pid_t pid, root;
 
 	st_begin(argc, argv);

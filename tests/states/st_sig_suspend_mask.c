@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* ppoll and sigsuspend with a mask of their own: it holds while they wait, the old one comes back after. */
+/* ppoll and sigsuspend with a mask of their own: it holds while they wait, the old one comes
+ * back after. */
 #include "state.h"
 
 #include <poll.h>

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Every blocking call without time-out: no one returns early, and each ends as it should when what it
- * waits for comes.
+ * Every blocking call without time-out: no one returns early, and each ends as it should when
+ * what it waits for comes.
  */
 #include "state.h"
 
@@ -125,13 +125,15 @@ static long r_eventfd(struct job *j)
 
 static long r_futex(struct job *j)
 {
-	return syscall(SYS_futex, &j->word, FUTEX_WAIT | FUTEX_PRIVATE_FLAG, 0, NULL, NULL, 0) + 1;
+	return syscall(SYS_futex, &j->word, FUTEX_WAIT | FUTEX_PRIVATE_FLAG, 0, NULL, NULL, 0) +
+	       1;
 }
 
 static void w_futex(struct job *j)
 {
 	j->word = 1;
-	ST_EQ(syscall(SYS_futex, &j->word, FUTEX_WAKE | FUTEX_PRIVATE_FLAG, 1, NULL, NULL, 0), 1);
+	ST_EQ(syscall(SYS_futex, &j->word, FUTEX_WAKE | FUTEX_PRIVATE_FLAG, 1, NULL, NULL, 0),
+	      1);
 }
 
 static long r_sigwait(struct job *j)
@@ -292,8 +294,8 @@ static void *worker(void *arg)
 	j->result = kinds[j - jobs].run(j);
 	saved = errno;
 	j->done = 1;
-	ST_CHECK(j->result == kinds[j - jobs].want, "%s returned %ld (%s)", kinds[j - jobs].name,
-		 j->result, strerror(saved));
+	ST_CHECK(j->result == kinds[j - jobs].want, "%s returned %ld (%s)",
+		 kinds[j - jobs].name, j->result, strerror(saved));
 	return NULL;
 }
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Big transfers in progress: a write that has moved a part goes on, no byte is lost or doubled. */
+/* Big transfers in progress: a write that has moved a part goes on, no byte is lost or doubled.
+ */
 #include "state.h"
 
 #include <pthread.h>
@@ -40,7 +41,10 @@ static void *reader(void *arg)
 	size_t n = 0;
 	ssize_t r;
 
-	while ((r = read(p->in, buf + n, slow ? 3000 : 100000 < LEN + 1 - n ? 100000 : LEN + 1 - n)) > 0) {
+	while ((r = read(p->in, buf + n,
+			 slow			? 3000
+			 : 100000 < LEN + 1 - n ? 100000
+						: LEN + 1 - n)) > 0) {
 		n += (size_t)r;
 		if (slow)
 			st_sleep_ms(1);

@@ -43,7 +43,8 @@ static void *worker(void *arg)
 	ST_CHECK(st_filled(area, sizeof(area), (uint64_t)i), "stack of thread %ld", i);
 	pthread_sigmask(SIG_SETMASK, NULL, &after);
 	for (int s = 1; s < 65; s++)
-		ST_CHECK(sigismember(&mask, s) == sigismember(&after, s), "thread %ld, signal %d", i, s);
+		ST_CHECK(sigismember(&mask, s) == sigismember(&after, s),
+			 "thread %ld, signal %d", i, s);
 	sigaltstack(NULL, &got);
 	ST_EQ(got.ss_flags, i % 3 ? 0 : SS_DISABLE);
 	if (i % 3) {

@@ -9,7 +9,7 @@ int main(int argc, char **argv)
 	struct {
 		pthread_mutex_t robust, pi;
 		volatile int held, go;
-	} *s;
+	} * s;
 	pthread_mutexattr_t a;
 	pid_t pid;
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Processes that share descriptors, file system data or memory (clone flags) go on sharing them. */
+/* Processes that share descriptors, file system data or memory (clone flags) go on sharing
+ * them. */
 #include "state.h"
 
 #include <sched.h>
@@ -49,7 +50,8 @@ int main(int argc, char **argv)
 	ctl = st_shared(4096);
 	pid[0] = ST_SYS(clone(child_files, stack[0] + 65536, CLONE_FILES | SIGCHLD, NULL));
 	pid[1] = ST_SYS(clone(child_fs, stack[1] + 65536, CLONE_FS | SIGCHLD, NULL));
-	pid[2] = ST_SYS(clone(child_vm, stack[2] + 65536, CLONE_VM | CLONE_SIGHAND | SIGCHLD, NULL));
+	pid[2] = ST_SYS(
+		clone(child_vm, stack[2] + 65536, CLONE_VM | CLONE_SIGHAND | SIGCHLD, NULL));
 	st_wait();
 	ctl->go[0] = 1;
 	ST_EQ(st_reap(pid[0]), 10);

@@ -15,7 +15,8 @@ static void on_alarm(int sig)
 
 int main(int argc, char **argv)
 {
-	const struct itimerval real = { { 0, 0 }, { 600, 0 } }, vir = { { 3, 500000 }, { 100, 0 } },
+	const struct itimerval real = { { 0, 0 }, { 600, 0 } },
+			       vir = { { 3, 500000 }, { 100, 0 } },
 			       prof = { { 0, 0 }, { 200, 0 } },
 			       tick = { { 0, 50000 }, { 0, 50000 } };
 	struct itimerval now;

@@ -86,7 +86,8 @@ int main(int argc, char **argv)
 	ST_EQ(syscall(SYS_timer_gettime, id[1], &t), -1);
 	ST_EQ(syscall(SYS_timer_gettime, id[3], &t), -1);
 	ST_OK(syscall(SYS_timer_gettime, id[0], &t));
-	ST_CHECK(t.it_value.tv_sec > 450 && t.it_value.tv_sec <= 500, "%ld s left", t.it_value.tv_sec);
+	ST_CHECK(t.it_value.tv_sec > 450 && t.it_value.tv_sec <= 500, "%ld s left",
+		 t.it_value.tv_sec);
 	ST_EQ(t.it_interval.tv_sec, 7);
 	ST_OK(syscall(SYS_timer_gettime, id[5], &t));
 	ST_CHECK(t.it_value.tv_sec > 280 && t.it_value.tv_sec <= 300, "cpu: %ld s left",

@@ -30,10 +30,12 @@ int main(int argc, char **argv)
 	st_sleep_ms(100);
 	st_wait();
 	ST_OK(timerfd_gettime(rel, &t));
-	ST_CHECK(t.it_value.tv_sec > 350 && t.it_value.tv_sec <= 400, "%ld s left", t.it_value.tv_sec);
+	ST_CHECK(t.it_value.tv_sec > 350 && t.it_value.tv_sec <= 400, "%ld s left",
+		 t.it_value.tv_sec);
 	ST_EQ(fcntl(rel, F_GETFD), FD_CLOEXEC);
 	ST_OK(timerfd_gettime(ab, &t));
-	ST_CHECK(t.it_value.tv_sec > 400 && t.it_value.tv_sec <= 500, "%ld s left", t.it_value.tv_sec);
+	ST_CHECK(t.it_value.tv_sec > 400 && t.it_value.tv_sec <= 500, "%ld s left",
+		 t.it_value.tv_sec);
 	ST_EQ(t.it_interval.tv_sec, 9);
 	ST_EQ(read(per, &ticks, 8), 8);
 	ST_CHECK(ticks >= 5 && ticks < 5000, "%llu ticks", (unsigned long long)ticks);

@@ -28,7 +28,8 @@ static void check(int i)
 		ST_EQ(getppid(), m[i].ppid);
 }
 
-/* 1: plain child, 2: own group, 3: own session; each with two children (group of 2's first child: joined) */
+/* 1: plain child, 2: own group, 3: own session; each with two children (group of 2's first
+ * child: joined) */
 static void child(int i)
 {
 	pid_t sub[2];

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* A process group and a session whose leaders have ended but were not reaped, and one joined from afar. */
+/* A process group and a session whose leaders have ended but were not reaped, and one joined
+ * from afar. */
 #include "state.h"
 
 #include <sys/wait.h>

@@ -17,7 +17,7 @@ int main(int argc, char **argv)
 {
 	struct {
 		volatile int go, ready, end;
-	} *c;
+	} * c;
 	pid_t pid, keep;
 	int sig = 0;
 

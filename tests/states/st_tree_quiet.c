@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* A process that waits for any child, handles SIGCHLD and has closed all descriptors notices nothing. */
+/* A process that waits for any child, handles SIGCHLD and has closed all descriptors notices
+ * nothing. */
 #include "state.h"
 
 #include <pthread.h>

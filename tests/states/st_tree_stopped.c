@@ -16,7 +16,8 @@ int main(int argc, char **argv)
 	for (int i = 0; i < 2; i++) {
 		pid[i] = st_fork();
 		if (pid[i] == 0) {
-			setpgid(0, 0); /* or SIGTSTP does not stop: the root's group is an orphan */
+			setpgid(0, 0); /* or SIGTSTP does not stop: the root's group is an
+					  orphan */
 			for (;;) {
 				count[i]++;
 				st_sleep_ms(1);

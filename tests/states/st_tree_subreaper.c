@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* A subreaper stays one: orphans made before and after come to it; a session whose leader is gone. */
+/* A subreaper stays one: orphans made before and after come to it; a session whose leader is
+ * gone. */
 #include "state.h"
 
 #include <sys/prctl.h>

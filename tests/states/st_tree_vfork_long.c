@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* A vfork whose child takes its time: parent suspended, memory shared. May be refused, not broken. */
+/* A vfork whose child takes its time: parent suspended, memory shared. May be refused, not
+ * broken. */
 #include "state.h"
 
 int main(int argc, char **argv)

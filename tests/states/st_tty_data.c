@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Data in a pty that nobody has read yet, in both directions; raw mode; packet mode; exclusive mode. */
+/* Data in a pty that nobody has read yet, in both directions; raw mode; packet mode; exclusive
+ * mode. */
 #include "state.h"
 
 #include <pty.h>

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* A pty with both ends in the tree: termios, window size, foreground group, controlling terminal, data. */
+/* A pty with both ends in the tree: termios, window size, foreground group, controlling
+ * terminal, data. */
 #include "state.h"
 
 #include <pty.h>

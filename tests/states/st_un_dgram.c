@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Unix datagram and seqpacket sockets: message borders, names, abstract names, connected ones, senders. */
+/* Unix datagram and seqpacket sockets: message borders, names, abstract names, connected ones,
+ * senders. */
 #include "state.h"
 
 #include <sys/socket.h>
@@ -10,10 +11,13 @@ static socklen_t name(struct sockaddr_un *un, const char *abstract, const char *
 	memset(un, 0, sizeof(*un));
 	un->sun_family = AF_UNIX;
 	if (abstract) {
-		snprintf(un->sun_path + 1, sizeof(un->sun_path) - 1, "st_dgram.%d.%s", getpid(), abstract);
-		return (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + strlen(un->sun_path + 1));
+		snprintf(un->sun_path + 1, sizeof(un->sun_path) - 1, "st_dgram.%d.%s", getpid(),
+			 abstract);
+		return (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 +
+				   strlen(un->sun_path + 1));
 	}
-	snprintf(un->sun_path, sizeof(un->sun_path), "%s", path); /* relative: paths may be long */
+	snprintf(un->sun_path, sizeof(un->sun_path), "%s",
+		 path); /* relative: paths may be long */
 	return (socklen_t)(offsetof(struct sockaddr_un, sun_path) + strlen(path) + 1);
 }
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Descriptors in flight in unix sockets: also the only reference to a file, and a socket in itself. */
+/* Descriptors in flight in unix sockets: also the only reference to a file, and a socket in
+ * itself. */
 #include "state.h"
 
 #include <sys/socket.h>
@@ -9,7 +10,10 @@ static void send_fd(int sock, int fd, const char *text)
 {
 	char ctl[CMSG_SPACE(sizeof(int))] = { 0 };
 	struct iovec v = { (void *)text, strlen(text) };
-	struct msghdr m = { .msg_iov = &v, .msg_iovlen = 1, .msg_control = ctl, .msg_controllen = sizeof(ctl) };
+	struct msghdr m = { .msg_iov = &v,
+			    .msg_iovlen = 1,
+			    .msg_control = ctl,
+			    .msg_controllen = sizeof(ctl) };
 	struct cmsghdr *c = CMSG_FIRSTHDR(&m);
 
 	c->cmsg_level = SOL_SOCKET;
@@ -23,7 +27,10 @@ static int recv_fd(int sock, char *text, size_t max)
 {
 	char ctl[CMSG_SPACE(sizeof(int))] = { 0 };
 	struct iovec v = { text, max - 1 };
-	struct msghdr m = { .msg_iov = &v, .msg_iovlen = 1, .msg_control = ctl, .msg_controllen = sizeof(ctl) };
+	struct msghdr m = { .msg_iov = &v,
+			    .msg_iovlen = 1,
+			    .msg_control = ctl,
+			    .msg_controllen = sizeof(ctl) };
 	struct cmsghdr *c;
 	ssize_t n = recvmsg(sock, &m, MSG_DONTWAIT);
 	int fd = -1;

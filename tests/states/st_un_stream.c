@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Unix stream sockets: data in flight both ways, options, half closed, peer gone, ends in two processes. */
+/* Unix stream sockets: data in flight both ways, options, half closed, peer gone, ends in two
+ * processes. */
 #include "state.h"
 
 #include <sys/socket.h>

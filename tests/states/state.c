@@ -104,8 +104,8 @@ void st_fail(const char *file, int line, const char *fmt, ...)
 	int saved = errno, n;
 	va_list ap;
 
-	n = snprintf(text, sizeof(text), "%s:%d: ", strrchr(file, '/') ? strrchr(file, '/') + 1 : file,
-		     line);
+	n = snprintf(text, sizeof(text),
+		     "%s:%d: ", strrchr(file, '/') ? strrchr(file, '/') + 1 : file, line);
 	va_start(ap, fmt);
 	n += vsnprintf(text + n, sizeof(text) - (size_t)n, fmt, ap);
 	va_end(ap);

@@ -2,16 +2,16 @@
 /*
  * state.h - what all state programs have in common.
  *
- * A state program brings about one kind of process state, says that it is ready, waits, and then
- * judges from inside whether anything of that state is different. What happens to it meanwhile
- * (nothing, a checkpoint, its death and restart) is the business of whoever runs it.
+ * A state program brings about one kind of process state, says that it is ready, waits, and
+ *then judges from inside whether anything of that state is different. What happens to it
+ *meanwhile (nothing, a checkpoint, its death and restart) is the business of whoever runs it.
  *
- *	NAME DIR [ARG...]	becomes leader of a session of its own, stays its parent's child
+ *	NAME DIR [ARG...]	leads a session of its own, stays its parent's child
  *	DIR/pid			its process id
  *	DIR/log			its standard output and error
  *	DIR/ready		made when the state is there
  *	DIR/go			made by the runner: judge now
- *	DIR/fail		one line for each thing that differs, by any process of the tree
+ *	DIR/fail		a line for each thing that differs, by any process
  *	DIR/result		made last: PASS, FAIL, or SKIP and the reason
  *
  * Waiting is done by stat() and short sleeps, so that it needs no state of its own.
@@ -71,26 +71,26 @@ void st_until(const volatile int *flag);
 int st_reap(pid_t pid);
 
 /*
- * A clock of the time in which the program was alive: a thread of its own that beats every few ms; gaps
- * over 100 ms are taken as time in which it did not exist. For remaining time-outs.
+ * A clock of the time in which the program was alive: a thread of its own that beats every few
+ * ms; gaps over 100 ms are taken as time in which it did not exist. For remaining time-outs.
  */
 void st_alive_start(void);
 int64_t st_alive_ns(void);
 
-#define ST_CHECK(cond, ...)                                                                   \
-	do {                                                                                  \
-		if (!(cond))                                                                  \
-			st_fail(__FILE__, __LINE__, "" __VA_ARGS__);                          \
+#define ST_CHECK(cond, ...)                                          \
+	do {                                                         \
+		if (!(cond))                                         \
+			st_fail(__FILE__, __LINE__, "" __VA_ARGS__); \
 	} while (0)
 
 #define ST_TRUE(cond) ST_CHECK(cond, "%s", #cond)
 
-#define ST_EQ(got, want)                                                                      \
-	do {                                                                                  \
-		long long st_g = (long long)(got), st_w = (long long)(want);                  \
-		if (st_g != st_w)                                                             \
-			st_fail(__FILE__, __LINE__, "%s is %lld (%#llx), was %lld (%#llx)",   \
-				#got, st_g, st_g, st_w, st_w);                                \
+#define ST_EQ(got, want)                                                                    \
+	do {                                                                                \
+		long long st_g = (long long)(got), st_w = (long long)(want);                \
+		if (st_g != st_w)                                                           \
+			st_fail(__FILE__, __LINE__, "%s is %lld (%#llx), was %lld (%#llx)", \
+				#got, st_g, st_g, st_w, st_w);                              \
 	} while (0)
 
 #define ST_STR(got, want)                                                                     \
@@ -102,27 +102,27 @@ int64_t st_alive_ns(void);
 	} while (0)
 
 /* Set-up: a call that must not return -1. */
-#define ST_SYS(expr)                                                                          \
-	({                                                                                    \
-		__typeof__(expr) st_r = (expr);                                               \
-		if ((long)st_r == -1)                                                         \
-			st_die(__FILE__, __LINE__, #expr);                                    \
-		st_r;                                                                         \
+#define ST_SYS(expr)                                       \
+	({                                                 \
+		__typeof__(expr) st_r = (expr);            \
+		if ((long)st_r == -1)                      \
+			st_die(__FILE__, __LINE__, #expr); \
+		st_r;                                      \
 	})
 /* Set-up: a pthread-like call that must return 0. */
-#define ST_ZERO(expr)                                                                         \
-	do {                                                                                  \
-		errno = (expr);                                                               \
-		if (errno)                                                                    \
-			st_die(__FILE__, __LINE__, #expr);                                    \
+#define ST_ZERO(expr)                                      \
+	do {                                               \
+		errno = (expr);                            \
+		if (errno)                                 \
+			st_die(__FILE__, __LINE__, #expr); \
 	} while (0)
 /* After the restart: a call that must not fail; its value. */
-#define ST_OK(expr)                                                                           \
-	({                                                                                    \
-		__typeof__(expr) st_r = (expr);                                               \
-		if ((long)st_r == -1)                                                         \
-			st_fail(__FILE__, __LINE__, "%s: %s", #expr, strerror(errno));        \
-		st_r;                                                                         \
+#define ST_OK(expr)                                                                    \
+	({                                                                             \
+		__typeof__(expr) st_r = (expr);                                        \
+		if ((long)st_r == -1)                                                  \
+			st_fail(__FILE__, __LINE__, "%s: %s", #expr, strerror(errno)); \
+		st_r;                                                                  \
 	})
 
 #endif

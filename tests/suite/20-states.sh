@@ -8,10 +8,10 @@ B=${CHPOX_BUILD:-build}
 export STATES_OUT=${STATES_OUT:-$PWD/$B/states}
 codecs=(lz4 zlib none) snaps=(clone stop auto)
 args=(sys_timed:recv\ with\ SO_RCVTIMEO sys_timed:accept\ with\ SO_RCVTIMEO sys_timed:semtimedop
-	sys_timed:mq_timedreceive sys_timed:io_getevents tree_groups:reaped net_udp:data)
+	sys_timed:mq_timedreceive sys_timed:io_getevents tree_groups:reaped net_udp:data un_listen:data)
 obstacles=(io_uring userfaultfd fanotify perf bpf device packet ptraced strict outside_pipe)
 # what may be refused, but then must not be hurt
-refusable='^(thr_leader|tree_vfork_long|fd_lease|ns_own|ipc_sysv_.*|fd_inotify|fd_epoll_odd|tree_groups:reaped|sys_timed:.*)$'
+refusable='^(thr_leader|tree_vfork_long|fd_lease|ns_own|ipc_sysv_.*|fd_inotify|fd_epoll_odd|un_listen:data|sys_timed:.*)$'
 
 programs() {
 	local f
