@@ -2,8 +2,7 @@
 /*
  * cap_sock.c - what all sockets have: family and type, options, names, the receive queue.
  *
- * A queue is read with MSG_PEEK. A stream without descriptors in flight gives all at once; what has
- * message boundaries is walked with SO_PEEK_OFF, which is put back. Nothing is consumed.
+ * A queue is read with MSG_PEEK, walked with SO_PEEK_OFF, which is put back. Nothing is consumed.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -12,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
@@ -242,81 +242,121 @@ static int set_off(int fd, int off)
 }
 
 /*
- * A stream's descriptors come with the bytes they were sent with: the longest run before them that
- * brings none, found by bisection. Return: its length, 0 where they are with the first byte.
+ * A unix stream's queue is kept in the pieces that were sent: descriptors and credentials belong to
+ * one of them, and its length decides how much room it takes. Where pieces begin is told by a
+ * buffer that is too short: the kernel copies piece by piece and ends before one that does not fit.
  */
-static size_t run_before_fds(int fd, struct peek *p, int off, size_t len)
+struct guard {
+	uint8_t *map;
+	size_t room; /* behind it nothing can be written */
+};
+
+#define WINDOW 65536 /* back from the end, so that not all is copied each time */
+
+static int guard_open(struct guard *g, size_t len, struct cpx_err *err)
 {
-	size_t none = 0, some = len;
-
-	while (some - none > 1) {
-		size_t mid = none + (some - none) / 2;
-		bool has;
-
-		set_off(fd, off);
-		if (peek_once(fd, p, mid) < 0)
-			break;
-		has = p->nfds != 0;
-		close_fds(p);
-		if (has)
-			some = mid;
-		else
-			none = mid;
+	g->room = (len + CPX_PAGE - 1) / CPX_PAGE * CPX_PAGE;
+	g->map = mmap(NULL, g->room + CPX_PAGE, PROT_READ | PROT_WRITE,
+		      MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (g->map == MAP_FAILED)
+		return nomem(err);
+	if (mprotect(g->map + g->room, CPX_PAGE, PROT_NONE)) {
+		munmap(g->map, g->room + CPX_PAGE);
+		return cpx_err_sys(err, errno, "mprotect");
 	}
-	return none;
+	return 0;
 }
 
-static int stream_runs(struct cpx_cap *c, const struct cpx_ipc_seen *s, struct peek *p,
-		       size_t total, struct cpx_err *err)
+/* Peek at @off with room for @fits bytes, asking for one more. */
+static ssize_t peek_guarded(int fd, struct peek *p, const struct guard *g, size_t off, size_t fits)
 {
-	size_t done = 0;
-	int rc = 0;
+	uint8_t *own = p->buf;
+	ssize_t n;
 
-	for (size_t n = 0; rc >= 0 && done < total && n < MSGS_MAX; n++) {
-		ssize_t len;
+	set_off(fd, (int)off);
+	p->buf = g->map + g->room - fits;
+	n = peek_once(fd, p, fits + 1);
+	p->buf = own;
+	return n;
+}
 
-		set_off(s->here, (int)done);
-		len = peek_once(s->here, p, total - done);
-		if (len <= 0)
-			break;
-		if (p->nfds) {
-			size_t before;
+/* Where the piece begins that ends at @end. */
+static size_t piece_start(int fd, struct peek *p, const struct guard *g, size_t end)
+{
+	for (size_t from = end > WINDOW ? end - WINDOW : 0;; from = 0) {
+		size_t off = from, found = 0;
+
+		while (off < end - 1) {
+			ssize_t n = peek_guarded(fd, p, g, off, end - off - 1);
 
 			close_fds(p);
-			before = run_before_fds(s->here, p, (int)done, (size_t)len);
-			set_off(s->here, (int)done);
-			len = peek_once(s->here, p, before ? before : (size_t)len);
-			if (len <= 0)
+			if (n <= 0)
 				break;
+			found = off += (size_t)n;
 		}
-		rc = put_message(c, s, p, (size_t)len, err);
-		close_fds(p);
-		done += (size_t)len;
+		if (found || !from)
+			return found;
 	}
-	if (rc >= 0 && done < total)
-		return cpx_err_set(err, CPX_E_IO, "fd %d: %zu of %zu bytes can be peeked at",
-				   s->num, done, total);
+}
+
+/* Peeks go from the end to the beginning; the records from the beginning to the end. */
+static int put_pieces(struct cpx_cap *c, const struct cpx_ipc_seen *s, struct peek *p,
+		      const struct guard *g, size_t total, struct cpx_err *err)
+{
+	CPX_AUTO_FREE size_t *starts = NULL;
+	size_t n = 0, room = 0, end = total;
+	int rc = 0;
+
+	while (end > 0) {
+		if (n == room) {
+			size_t *more = realloc(starts, (room = room * 2 + 64) * sizeof(*more));
+
+			if (!more || n > MSGS_MAX)
+				return nomem(err);
+			starts = more;
+		}
+		starts[n] = piece_start(s->here, p, g, end);
+		end = starts[n++];
+	}
+	for (size_t i = n; rc >= 0 && i-- > 0;) {
+		size_t len = (i ? starts[i - 1] : total) - starts[i];
+
+		if (peek_guarded(s->here, p, g, starts[i], len) != (ssize_t)len)
+			return cpx_err_set(err, CPX_E_IO, "fd %d: its queue cannot be peeked at",
+					   s->num);
+		memcpy(p->buf, g->map + g->room - len, len);
+		rc = put_message(c, s, p, len, err);
+		close_fds(p);
+	}
 	return rc;
 }
 
 static int cap_stream(struct cpx_cap *c, const struct cpx_ipc_seen *s, struct peek *p,
 		      struct cpx_err *err)
 {
+	const struct cpx_rec_sock *rec = s->rec;
 	int waiting = 0, was = -1, rc;
 	socklen_t len = sizeof(was);
+	struct guard g;
 
 	if (ioctl(s->here, FIONREAD, &waiting) || waiting <= 0)
 		return 0;
 	rc = grow(p, (size_t)waiting, err);
 	if (rc < 0)
 		return rc;
-	if (peek_once(s->here, p, (size_t)waiting) == waiting && !p->nfds && !p->has_cred)
-		return put_message(c, s, p, (size_t)waiting, err);
-	close_fds(p);
+	if (rec->family != AF_UNIX) {
+		if (peek_once(s->here, p, (size_t)waiting) == waiting)
+			return put_message(c, s, p, (size_t)waiting, err);
+		return cpx_err_set(err, CPX_E_IO, "fd %d: its queue cannot be peeked at", s->num);
+	}
 	if (getsockopt(s->here, SOL_SOCKET, SO_PEEK_OFF, &was, &len))
 		return cpx_err_sys(err, errno, "fd %d: SO_PEEK_OFF", s->num);
-	rc = stream_runs(c, s, p, (size_t)waiting, err);
+	rc = guard_open(&g, (size_t)waiting, err);
+	if (rc < 0)
+		return rc;
+	rc = put_pieces(c, s, p, &g, (size_t)waiting, err);
 	set_off(s->here, was);
+	munmap(g.map, g.room + CPX_PAGE);
 	return rc;
 }
 

@@ -12,6 +12,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -69,12 +70,36 @@ static int to_name(const struct cpx_blob *b, struct name *n, struct cpx_err *err
 
 /* --- binding --------------------------------------------------------------------------- */
 
+/* Does relative @name lead from @dir to @path? Its last part need not exist. */
+static bool leads_to(const char *dir, const char *name, const char *path)
+{
+	char full[8192], real[PATH_MAX];
+	const char *slash = strrchr(path, '/');
+	char *last;
+
+	snprintf(full, sizeof(full), "%s/%s", dir, name);
+	last = strrchr(full, '/');
+	if (!slash || strcmp(last, slash))
+		return false;
+	*last = '\0';
+	return realpath(full, real) && strlen(real) == (size_t)(slash - path) &&
+	       !strncmp(real, path, (size_t)(slash - path));
+}
+
+static const char *file_path(const struct cpx_rst *r, uint32_t id)
+{
+	cpx_state_each(r->st, file, f)
+		if (f->id == id)
+			return f->path;
+	return NULL;
+}
+
 /*
- * The directory that a relative name counted from: the absolute path without the name. "": the name
- * is absolute.
+ * The directory that a relative name counted from: the absolute path without the name, else a
+ * working directory of the job. "": the name is absolute.
  */
-static int base_dir(const struct cpx_rec_sock *rec, const struct name *n, char *dir, size_t size,
-		    struct cpx_err *err)
+static int base_dir(const struct cpx_rst *r, const struct cpx_rec_sock *rec, const struct name *n,
+		    char *dir, size_t size, struct cpx_err *err)
 {
 	size_t plen, nlen = strnlen(n->un.sun_path, sizeof(n->un.sun_path));
 	const char *tail = n->un.sun_path;
@@ -82,19 +107,57 @@ static int base_dir(const struct cpx_rec_sock *rec, const struct name *n, char *
 	dir[0] = '\0';
 	if (tail[0] == '/')
 		return 0;
-	while (!strncmp(tail, "./", 2)) {
-		tail += 2;
-		nlen -= 2;
-	}
 	plen = rec->path ? strlen(rec->path) : 0;
-	if (plen <= nlen || plen - nlen >= size || strncmp(rec->path + plen - nlen, tail, nlen) ||
-	    rec->path[plen - nlen - 1] != '/')
-		return cpx_err_set(err, CPX_E_UNSUPPORTED,
-				   "the relative name '%.100s' of a unix socket does not lead to %s",
-				   n->un.sun_path, rec->path ? rec->path : "any path");
-	memcpy(dir, rec->path, plen - nlen);
-	dir[plen - nlen] = '\0';
-	return 0;
+	if (plen > nlen && plen - nlen < size && rec->path[plen - nlen - 1] == '/' &&
+	    !strncmp(rec->path + plen - nlen, tail, nlen)) {
+		memcpy(dir, rec->path, plen - nlen);
+		dir[plen - nlen] = '\0';
+		return 0;
+	}
+	for (size_t i = 0; rec->path && i < r->ntasks; i++) {
+		const char *cwd = file_path(r, r->tasks[i].rec->cwd_file);
+
+		if (cwd && strlen(cwd) < size && leads_to(cwd, tail, rec->path)) {
+			strcpy(dir, cwd);
+			return 0;
+		}
+	}
+	return cpx_err_set(err, CPX_E_UNSUPPORTED,
+			   "the relative name '%.100s' of a unix socket does not lead to %s",
+			   n->un.sun_path, rec->path ? rec->path : "any path");
+}
+
+/*
+ * A relative name whose file is gone anyway is bound in an empty directory of our own, in the child.
+ * Return: errno or 0.
+ */
+static int bind_aside(int fd, const char *dir, const struct name *n)
+{
+	char part[sizeof(n->un.sun_path) + 1] = "";
+	int sys = 0;
+
+	umask(0);
+	if (chdir(dir))
+		return errno;
+	memcpy(part, n->un.sun_path, sizeof(n->un.sun_path));
+	for (char *p = strchr(part, '/'); p; p = strchr(p + 1, '/')) {
+		*p = '\0';
+		if (mkdir(part, 0700) && errno != EEXIST)
+			return errno;
+		*p = '/';
+	}
+	if (bind(fd, (const struct sockaddr *)&n->un, n->len) || unlink(n->un.sun_path))
+		sys = errno;
+	for (char *p = strrchr(part, '/'); p; p = strrchr(part, '/')) {
+		*p = '\0';
+		rmdir(part);
+	}
+	return sys;
+}
+
+static bool stays_inside(const char *name)
+{
+	return name[0] != '/' && strncmp(name, "../", 3) && !strstr(name, "/../");
 }
 
 /* Nobody may lose a socket that is in use: only one that nothing listens at is removed. */
@@ -136,12 +199,13 @@ static int bind_there(int fd, int type, const char *dir, const struct name *n,
 }
 
 /* Give @fd the name in @which (rec's own or its peer's); its file stays if @keep. */
-static int bind_name(int fd, const struct cpx_rec_sock *rec, const struct cpx_blob *which,
+static int bind_name(struct cpx_rst *r, int fd, const struct cpx_rec_sock *rec, const struct cpx_blob *which,
 		     bool keep, struct cpx_err *err)
 {
 	char dir[4096];
 	struct name n;
 	int status, rc = to_name(which, &n, err);
+	bool aside;
 	pid_t pid;
 
 	if (rc < 0)
@@ -150,16 +214,24 @@ static int bind_name(int fd, const struct cpx_rec_sock *rec, const struct cpx_bl
 		return bind(fd, (struct sockaddr *)&n.un, n.len) ?
 			       cpx_err_sys(err, errno, "binding a unix socket to '@%.100s'",
 					   n.un.sun_path + 1) : 0;
-	rc = base_dir(rec, &n, dir, sizeof(dir), err);
+	aside = !keep && stays_inside(n.un.sun_path);
+	if (aside)
+		rc = mkdtemp(strcpy(dir, "/tmp/.chpox-XXXXXX")) ? 0 :
+			     cpx_err_sys(err, errno, "a directory in /tmp");
+	else
+		rc = base_dir(r, rec, &n, dir, sizeof(dir), err);
 	if (rc < 0)
 		return rc;
 	pid = fork();
 	if (!pid)
-		_exit(bind_there(fd, (int)rec->type, dir, &n, rec, keep));
+		_exit(aside ? bind_aside(fd, dir, &n) :
+			      bind_there(fd, (int)rec->type, dir, &n, rec, keep));
 	if (pid < 0)
 		return cpx_err_sys(err, errno, "fork");
 	while (waitpid(pid, &status, __WALL) < 0 && errno == EINTR)
 		;
+	if (aside)
+		rmdir(dir);
 	if (!WIFEXITED(status) || WEXITSTATUS(status))
 		return cpx_err_sys(err, WIFEXITED(status) ? WEXITSTATUS(status) : EINTR,
 				   "binding a unix socket to '%s'", n.un.sun_path);
@@ -375,7 +447,7 @@ static int connected_pair(struct cpx_rst *r, const struct cpx_rec_sock *rec,
 	if (listener < 0 || conn < 0)
 		return CPX_E_SYS;
 	if (client && has_name(&client->name) && !keeps_file(client) && client != named) {
-		rc = bind_name(conn, client, &client->name, false, err);
+		rc = bind_name(r, conn, client, &client->name, false, err);
 		if (rc < 0)
 			return rc;
 	}
@@ -383,7 +455,7 @@ static int connected_pair(struct cpx_rst *r, const struct cpx_rec_sock *rec,
 		rc = bind(listener, (struct sockaddr *)&un, sizeof(sa_family_t)) ?
 			     cpx_err_sys(err, errno, "bind") : 0;
 	else
-		rc = bind_name(listener, named, name, false, err);
+		rc = bind_name(r, listener, named, name, false, err);
 	if (rc >= 0)
 		rc = listen_as(&listener_as, listener, 1, err);
 	if (rc >= 0)
@@ -477,7 +549,7 @@ static int bind_one(struct cpx_rst *r, const struct cpx_rec_sock *rec, bool link
 		return 0;
 	if (!getsockname(fd, (struct sockaddr *)&un, &len) && len > PATH_OFF)
 		return 0;
-	return bind_name(fd, rec, &rec->name, linked, err);
+	return bind_name(r, fd, rec, &rec->name, linked, err);
 }
 
 static int make_listen(struct cpx_rst *r, const struct cpx_rec_sock *rec, struct cpx_err *err)
@@ -614,7 +686,7 @@ static int sender_for(struct cpx_rst *r, const struct cpx_rec_sock *to,
 	*temp = new_socket(r, to, err);
 	if (*temp < 0)
 		return *temp;
-	rc = has_name(&m->name) ? bind_name(*temp, to, &m->name, false, err) : 0;
+	rc = has_name(&m->name) ? bind_name(r, *temp, to, &m->name, false, err) : 0;
 	return rc < 0 ? rc : *temp;
 }
 
