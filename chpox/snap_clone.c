@@ -38,8 +38,7 @@
 
 #define UNSHARE_TABLE 2u /* CLOSE_RANGE_UNSHARE */
 #define WATCH_FLOOR (64u << 20)
-#define LEFT_ZOMBIES 48 /* a reaper that has so many does not reap; some only look now and then */
-#define LOOK_AT 64      /* of its newest children */
+#define LEFT_ZOMBIES 12 /* a reaper whose newest children are all dead does not reap */
 #define TEXT_MAX (1u << 20)
 
 /* --- head-room ---------------------------------------------------------------------------- */
@@ -152,8 +151,8 @@ static uint64_t job_size(const struct cpx_mem *m)
 
 /* --- who would reap ----------------------------------------------------------------------- */
 
-/* Field @n (from the third on: 3 is the state) of /proc/PID/stat. */
-static char stat_state(pid_t pid)
+/* State and parent of a process from /proc/PID/stat; 0 where it is gone. */
+static char stat_of(pid_t pid, pid_t *parent)
 {
 	CPX_AUTO_FREE char *text = NULL;
 	char path[64], *p;
@@ -162,26 +161,18 @@ static char stat_state(pid_t pid)
 	if (cpx_read_file(AT_FDCWD, path, 65536, &text, NULL) < 0)
 		return 0;
 	p = strrchr(text, ')');
-	return p && p[1] ? p[2] : 0;
+	if (!p || !p[1] || !p[2])
+		return 0;
+	if (parent)
+		*parent = (pid_t)strtol(p + 3, NULL, 10);
+	return p[2];
 }
 
-static pid_t parent_of(pid_t pid)
-{
-	CPX_AUTO_FREE char *text = NULL;
-	char path[64];
-
-	snprintf(path, sizeof(path), "/proc/%d/status", pid);
-	if (cpx_read_file(AT_FDCWD, path, 65536, &text, NULL) < 0)
-		return -1;
-	return (pid_t)number_after(text, "\nPPid:", 0);
-}
-
-/* A reaper that let several zombies lie would let ours lie too. */
+/* A reaper that let many zombies lie would let ours lie too. Some only look now and then. */
 static bool reaps(pid_t reaper)
 {
 	CPX_AUTO_FREE char *text = NULL;
 	char path[64], *p;
-	int zombies = 0;
 
 	if (reaper <= 0)
 		return true;
@@ -189,15 +180,15 @@ static bool reaps(pid_t reaper)
 	if (cpx_read_file(AT_FDCWD, path, TEXT_MAX, &text, NULL) < 0)
 		return true;
 	p = text + strlen(text);
-	for (int looked = 0; looked < LOOK_AT && p > text; looked++) {
+	for (int zombies = 0; zombies < LEFT_ZOMBIES; zombies++) {
 		while (p > text && p[-1] == ' ')
 			*--p = 0;
 		while (p > text && p[-1] != ' ')
 			p--;
-		if (*p && stat_state((pid_t)atoi(p)) == 'Z')
-			zombies++;
+		if (!*p || stat_of((pid_t)atoi(p), NULL) != 'Z')
+			return true;
 	}
-	return zombies < LEFT_ZOMBIES;
+	return false;
 }
 
 static const struct cpx_cap_task *task_of(const struct cpx_cap *c, pid_t pid)
@@ -225,10 +216,8 @@ static int die_with_us(pid_t pid, const struct cpx_cap_task *t, struct cpx_err *
 {
 	uintptr_t opts = PTRACE_O_TRACEFORK | PTRACE_O_TRACEVFORK | PTRACE_O_TRACECLONE |
 			 PTRACE_O_TRACESYSGOOD | PTRACE_O_EXITKILL;
-	CPX_AUTO_FREE char *text = NULL;
 
-	if (cpx_read_file(t->proc_fd, "status", 65536, &text, NULL) >= 0 &&
-	    number_after(text, "\nSeccomp:", 0))
+	if (t->threads[0].rec->seccomp)
 		opts |= PTRACE_O_SUSPEND_SECCOMP;
 	if (trace(PTRACE_SETOPTIONS, pid, opts) < 0)
 		return cpx_err_sys(err, errno, "hold the snapshot of process %d", t->pid);
@@ -331,7 +320,8 @@ static int fork_snapshot(struct cpx_cap_task *t, pid_t *snap, struct cpx_err *er
 /* A snapshot whose parent is one of the job's processes must go, unseen. */
 static int check_parent(struct cpx_cap *c, pid_t *snap, pid_t *reaper, struct cpx_err *err)
 {
-	pid_t parent = parent_of(*snap);
+	pid_t parent = 0;
+	char state = stat_of(*snap, &parent);
 	const struct cpx_cap_task *of = task_of(c, parent);
 	CPX_AUTO_FREE char *text = NULL;
 	char path[64];
@@ -340,6 +330,8 @@ static int check_parent(struct cpx_cap *c, pid_t *snap, pid_t *reaper, struct cp
 	int rc;
 
 	*reaper = parent;
+	if (!state)
+		return cpx_err_set(err, CPX_E_GONE, "the snapshot of process %d went away", *snap);
 	if (!of)
 		return 0;
 	snprintf(path, sizeof(path), "/proc/%d/status", *snap);
