@@ -29,6 +29,7 @@
 #include <unistd.h>
 
 #include "base/fd.h"
+#include "track.h"
 #include "base/log.h"
 #include "snap_clone.h"
 
@@ -108,7 +109,8 @@ static int look_at(struct cpx_cap *c, struct cpx_cap_task *t, const struct cpx_m
 	f->size = (uint64_t)st.st_size;
 	if ((unsigned long)fs.f_type == SECRETMEM || never_why(link)) {
 		f->refused = true;
-		return refuse_map(c, t, m, never_why(link) ? never_why(link) : "secret memory", err);
+		return refuse_map(c, t, m, never_why(link) ? never_why(link) : "secret memory",
+				  err);
 	}
 	if (cpx_mem_is_shm(c->mem, fd, &st)) {
 		if (!m->shared && !strncmp(link, "/anon_hugepage", 14)) {
@@ -223,11 +225,13 @@ static int classify(struct cpx_cap *c, struct cpx_cap_task *t, const struct cpx_
 		rec->kind = CPX_VMA_VSYSCALL;
 	else if (m->ino || m->dev_major || m->dev_minor)
 		return file_vma(c, t, m, rec, err);
-	else if (!*n || !strncmp(n, "[anon:", 6) || !strcmp(n, "[heap]") || !strncmp(n, "[stack", 6))
+	else if (!*n || !strncmp(n, "[anon:", 6) || !strcmp(n, "[heap]") ||
+		 !strncmp(n, "[stack", 6))
 		rec->kind = CPX_VMA_ANON;
 	else
 		return refuse_map(c, t, m,
-				  never_why(n) ? never_why(n) : "a kind of memory that cannot be saved",
+				  never_why(n) ? never_why(n)
+					       : "a kind of memory that cannot be saved",
 				  err);
 	return 0;
 }
@@ -288,10 +292,9 @@ static int set_flags(struct cpx_cap *c, struct cpx_mem_mm *mm, struct cpx_rec_vm
 	if (f & CPX_VMF_DP)
 		rec->flags |= MAP_DROPPABLE;
 	if (f & CPX_VMF_LO)
-		rec->flags |= MAP_LOCKED |
-			      (m->rss < m->end - m->start && (m->prot & PROT_READ) ?
-				       CPX_VMAF_ONFAULT :
-				       0);
+		rec->flags |= MAP_LOCKED | (m->rss < m->end - m->start && (m->prot & PROT_READ)
+						    ? CPX_VMAF_ONFAULT
+						    : 0);
 	rec->sealed = !!(f & CPX_VMF_SL);
 	rec->pkey = m->pkey;
 	if (rec->kind == CPX_VMA_FILE_SHARED || rec->kind == CPX_VMA_SHM)
@@ -299,17 +302,19 @@ static int set_flags(struct cpx_cap *c, struct cpx_mem_mm *mm, struct cpx_rec_vm
 	if (rec->kind == CPX_VMA_VDSO || rec->kind == CPX_VMA_VVAR)
 		return 0;
 	if (f & CPX_VMF_SS)
-		return cpx_cap_refuse(c, mm->t, err, "it has a shadow stack, which cannot be saved");
-	if (f & (CPX_VMF_IO | CPX_VMF_PF))
 		return cpx_cap_refuse(c, mm->t, err,
-				      "it maps memory of a device at 0x%" PRIx64, m->start);
+				      "it has a shadow stack, which cannot be saved");
+	if (f & (CPX_VMF_IO | CPX_VMF_PF))
+		return cpx_cap_refuse(c, mm->t, err, "it maps memory of a device at 0x%" PRIx64,
+				      m->start);
 	if (f & CPX_VMF_UFFD)
 		return cpx_cap_refuse(c, mm->t, err, "its memory is watched by a userfaultfd");
 	return 0;
 }
 
 /* @proc_fd: of the task or of its clone, which lacks what is not copied by fork. */
-static int take_flags(struct cpx_cap *c, struct cpx_mem_mm *mm, int proc_fd, struct cpx_err *err)
+static int take_flags(struct cpx_cap *c, struct cpx_mem_mm *mm, int proc_fd,
+		      struct cpx_err *err)
 {
 	struct cpx_maps smaps;
 	size_t at = 0;
@@ -322,7 +327,8 @@ static int take_flags(struct cpx_cap *c, struct cpx_mem_mm *mm, int proc_fd, str
 
 		while (at < smaps.n && smaps.v[at].end <= rec->start)
 			at++;
-		if (at < smaps.n && smaps.v[at].start <= rec->start && smaps.v[at].end >= rec->end)
+		if (at < smaps.n && smaps.v[at].start <= rec->start &&
+		    smaps.v[at].end >= rec->end)
 			rc = set_flags(c, mm, rec, &smaps.v[at], err);
 		else if (!c->dry_run)
 			rec->madv |= CPX_MADV_DONTFORK;
@@ -438,7 +444,7 @@ static int take_mm(struct cpx_cap *c, struct cpx_mem_mm *mm, struct cpx_err *err
 	int rc;
 
 	mm->rec->id = t->rec->mm_id;
-	mm->rec->space = cpx_cap_id(c);
+	mm->rec->space = mm->track ? cpx_track_space(mm->track) : cpx_cap_id(c);
 	/* before the calls below: what they touch is not the job's */
 	rc = cpx_maps_read(t->proc_fd, "maps", &mm->maps, err);
 	if (rc == 0)
@@ -556,7 +562,8 @@ static uint64_t total_pages(pid_t pid)
 	char path[64];
 
 	snprintf(path, sizeof(path), "/proc/%d/statm", pid);
-	return cpx_read_file(AT_FDCWD, path, 4096, &text, NULL) < 0 ? 0 : strtoull(text, NULL, 10);
+	return cpx_read_file(AT_FDCWD, path, 4096, &text, NULL) < 0 ? 0
+								    : strtoull(text, NULL, 10);
 }
 
 /* In the pause: what the clone does not hold. */
@@ -655,10 +662,47 @@ static struct cpx_mem_mm *parent_mm(const struct cpx_cap *c, const struct cpx_me
 	return NULL;
 }
 
+/* What was written since the base, mapping by mapping; from now on all is tracked. */
+static int collect_writes(struct cpx_cap *c, struct cpx_mem_mm *mm, struct cpx_err *err)
+{
+	CPX_AUTO_FD pagemap = cpx_mem_open_pagemap(&mm->live, err);
+
+	if (pagemap < 0)
+		return pagemap;
+	for (size_t i = 0; i < mm->n; i++) {
+		struct cpx_mem_vma *v = &mm->v[i];
+		int rc;
+
+		if (!cpx_mem_has_pages(v))
+			continue;
+		rc = cpx_track_collect(mm->track, pagemap, v->rec->start, v->rec->end,
+				       &mm->dirty, err);
+		if (rc < 0)
+			return rc;
+		v->covered = rc == 0 && c->incremental;
+	}
+	return 0;
+}
+
+/* A process that cannot be tracked is saved in full each time. */
+static int start_tracking(struct cpx_cap *c, struct cpx_mem_mm *mm, struct cpx_err *err)
+{
+	int rc;
+
+	if (!c->opts->track || c->dry_run)
+		return 0;
+	mm->track = cpx_track_find(c->opts->track, mm->t->pid);
+	if (mm->track)
+		return 0;
+	rc = cpx_track_start(c->opts->track, &mm->t->threads[0].t, &mm->track, err);
+	return rc == CPX_E_GONE ? rc : 0;
+}
+
 static int mem_task(struct cpx_cap *c, void *priv, struct cpx_cap_task *t, struct cpx_err *err)
 {
 	struct cpx_mem *m = priv;
 	struct cpx_mem_mm *mm;
+	int rc;
 
 	if (t->zombie || t->mm_of != t)
 		return 0;
@@ -670,7 +714,12 @@ static int mem_task(struct cpx_cap *c, void *priv, struct cpx_cap_task *t, struc
 	mm->t = t;
 	mm->live = (struct cpx_mem_src){ t->mem_fd, c->dry_run ? NULL : &t->home, t->pid };
 	mm->rec = cpx_state_new_rec(c->st, mm);
-	return mm->rec ? take_mm(c, mm, err) : no_memory(err);
+	if (!mm->rec)
+		return no_memory(err);
+	rc = start_tracking(c, mm, err);
+	if (rc == 0)
+		rc = take_mm(c, mm, err);
+	return rc == 0 && mm->track ? collect_writes(c, mm, err) : rc;
 }
 
 static int mem_finish(struct cpx_cap *c, void *priv, struct cpx_err *err)
@@ -708,6 +757,7 @@ static void mem_end(struct cpx_cap *c, void *priv)
 		cpx_maps_free(&m->mms[i]->maps);
 		free(m->mms[i]->v);
 		free(m->mms[i]->cow.v);
+		free(m->mms[i]->dirty.v);
 		free(m->mms[i]);
 	}
 	while (m->files) {

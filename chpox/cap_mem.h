@@ -18,6 +18,11 @@
 #include "capture.h"
 #include "proc_maps.h"
 
+struct cpx_mem_ranges {
+	uint64_t (*v)[2]; /* start, end */
+	size_t n, cap;
+};
+
 /* Where the pages of an address space are read. Valid until cpx_image_drain(). */
 struct cpx_mem_src {
 	int mem_fd;		     /* borrowed */
@@ -29,12 +34,9 @@ struct cpx_mem_vma {
 	const struct cpx_map *map;
 	struct cpx_rec_vma *rec;
 	bool taken; /* in the pause: not in the clone */
+	bool covered; /* mm->dirty says which pages were written since the base generation */
 };
 
-struct cpx_mem_ranges {
-	uint64_t (*v)[2]; /* start, end */
-	size_t n, cap;
-};
 
 struct cpx_mem_mm {
 	struct cpx_cap_task *t;
@@ -46,6 +48,8 @@ struct cpx_mem_mm {
 	struct cpx_mem_mm *parent;  /* the address space it was forked from, if that is known */
 	struct cpx_mem_ranges cow;  /* what it still shares with that one */
 	struct cpx_mem_src live, clone;
+	struct cpx_track_mm *track;   /* NULL: not tracked, all pages are put */
+	struct cpx_mem_ranges dirty;  /* ascending; of covered mappings */
 };
 
 struct cpx_mem_shm {

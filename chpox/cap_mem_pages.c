@@ -307,6 +307,50 @@ int cpx_mem_put(struct cpx_cap *c, uint32_t space, uint64_t off, uint64_t len,
 	return 0;
 }
 
+/* The first range of @r that ends behind @at. */
+static size_t first_behind(const struct cpx_mem_ranges *r, uint64_t at)
+{
+	size_t lo = 0, hi = r->n;
+
+	while (lo < hi) {
+		size_t mid = lo + (hi - lo) / 2;
+
+		if (r->v[mid][1] <= at)
+			lo = mid + 1;
+		else
+			hi = mid;
+	}
+	return lo;
+}
+
+/* Pages that are there: what was written since the base is put, the rest inherited. */
+static int put_pages(struct cpx_cap *c, struct cpx_mem_mm *mm, const struct cpx_mem_vma *v,
+		     struct cpx_mem_src *src, uint64_t start, uint64_t end, bool stash,
+		     struct cpx_err *err)
+{
+	const struct cpx_mem_ranges *d = &mm->dirty;
+	uint32_t space = mm->rec->space;
+	int rc = 0;
+
+	if (!v->covered)
+		return cpx_mem_put(c, space, start, end - start, cpx_mem_read_src, src, stash,
+				   err);
+	for (size_t i = first_behind(d, start); start < end && rc == 0; i++) {
+		uint64_t from = i < d->n && d->v[i][0] < end ? d->v[i][0] : end;
+		uint64_t to = i < d->n && d->v[i][1] < end ? d->v[i][1] : end;
+
+		if (from > start)
+			rc = cpx_image_inherit(c->writer, space, start, from - start, err);
+		else
+			from = start;
+		if (rc == 0 && from < to)
+			rc = cpx_mem_put(c, space, from, to - from, cpx_mem_read_src, src,
+					 stash, err);
+		start = to;
+	}
+	return rc;
+}
+
 int cpx_mem_open_pagemap(const struct cpx_mem_src *src, struct cpx_err *err)
 {
 	char path[64];
@@ -375,9 +419,9 @@ static bool same_page(const struct entries *e, uint64_t i)
 	       ((c ^ e->after[i]) & (place | state)) == 0;
 }
 
-static int put_or_share(struct cpx_cap *c, struct cpx_mem_mm *mm, struct cpx_mem_src *src,
-			const int fds[2], struct entries *e, uint64_t start, uint64_t n,
-			struct cpx_err *err)
+static int put_or_share(struct cpx_cap *c, struct cpx_mem_mm *mm, const struct cpx_mem_vma *v,
+			struct cpx_mem_src *src, const int fds[2], struct entries *e,
+			uint64_t start, uint64_t n, struct cpx_err *err)
 {
 	int rc = read_entries(fds[1], start, n, e->before, err);
 
@@ -391,16 +435,22 @@ static int put_or_share(struct cpx_cap *c, struct cpx_mem_mm *mm, struct cpx_mem
 
 		for (k = i + 1; k < n && same_page(e, k) == same;)
 			k++;
-		if (same)
+		if (same) {
 			rc = cpx_mem_add_range(&mm->cow, from, start + k * CPX_PAGE, err);
-		else
-			rc = cpx_mem_put(c, mm->rec->space, from, (k - i) * CPX_PAGE,
-					 cpx_mem_read_src, src, false, err);
+			/* its own space has them too: a later generation may inherit them */
+			if (rc == 0)
+				rc = cpx_image_share(c->writer, mm->rec->space, from,
+						     (k - i) * CPX_PAGE, mm->parent->rec->space,
+						     from, err);
+		} else {
+			rc = put_pages(c, mm, v, src, from, start + k * CPX_PAGE, false, err);
+		}
 	}
 	return rc;
 }
 
-static int put_shared_range(struct cpx_cap *c, struct cpx_mem_mm *mm, struct cpx_mem_src *src,
+static int put_shared_range(struct cpx_cap *c, struct cpx_mem_mm *mm,
+			    const struct cpx_mem_vma *v, struct cpx_mem_src *src,
 			    const int fds[2], uint64_t start, uint64_t end, struct cpx_err *err)
 {
 	CPX_AUTO_FREE struct entries *e = malloc(sizeof(*e));
@@ -413,7 +463,7 @@ static int put_shared_range(struct cpx_cap *c, struct cpx_mem_mm *mm, struct cpx
 
 		if (n > COMPARE)
 			n = COMPARE;
-		rc = put_or_share(c, mm, src, fds, e, start, n, err);
+		rc = put_or_share(c, mm, v, src, fds, e, start, n, err);
 		start += n * CPX_PAGE;
 	}
 	return rc;
@@ -451,16 +501,16 @@ int cpx_mem_put_vma(struct cpx_cap *c, struct cpx_mem_mm *mm, const struct cpx_m
 {
 	struct cpx_mem_ranges found = { 0 };
 	const int fds[2] = { fd, parent_fd };
-	bool compare = parent_fd >= 0 && mm->cow.n < COW_MAX && parent_maps(mm, v);
+	bool compare = parent_fd >= 0 && mm->parent->rec->space < mm->rec->space &&
+		       mm->cow.n < COW_MAX && parent_maps(mm, v);
 	int rc;
 
 	rc = cpx_mem_scan_pages(c->mem, fd, v->rec->start, v->rec->end, &found, err);
 	for (size_t i = 0; i < found.n && rc == 0; i++)
-		rc = compare ? put_shared_range(c, mm, src, fds, found.v[i][0], found.v[i][1],
-						err)
-			     : cpx_mem_put(c, mm->rec->space, found.v[i][0],
-					   found.v[i][1] - found.v[i][0], cpx_mem_read_src, src,
-					   stash, err);
+		rc = compare ? put_shared_range(c, mm, v, src, fds, found.v[i][0],
+						found.v[i][1], err)
+			     : put_pages(c, mm, v, src, found.v[i][0], found.v[i][1], stash,
+					 err);
 	free(found.v);
 	return rc < 0 ? rc : put_guards(c, mm, fd, v, err);
 }

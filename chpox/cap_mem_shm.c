@@ -75,8 +75,9 @@ static int same_ipc(const struct cpx_cap_task *t)
 {
 	struct stat a, b;
 
-	return stat("/proc/self/ns/ipc", &a) == 0 && fstatat(t->proc_fd, "ns/ipc", &b, 0) == 0 &&
-	       a.st_ino == b.st_ino && a.st_dev == b.st_dev;
+	return stat("/proc/self/ns/ipc", &a) == 0 &&
+	       fstatat(t->proc_fd, "ns/ipc", &b, 0) == 0 && a.st_ino == b.st_ino &&
+	       a.st_dev == b.st_dev;
 }
 
 static int fill_sysv(struct cpx_cap *c, struct cpx_cap_task *t, struct cpx_mem_shm *s,
@@ -124,7 +125,8 @@ static int fill(struct cpx_cap *c, struct cpx_cap_task *t, struct cpx_mem_shm *s
 	rec->uid = st->st_uid;
 	rec->gid = st->st_gid;
 	if (fstatfs(s->fd, &fs) == 0 && (unsigned long)fs.f_type == HUGETLBFS_MAGIC)
-		rec->flags |= MFD_HUGETLB | (uint32_t)log2_of((uint64_t)fs.f_bsize) << HUGE_SHIFT;
+		rec->flags |= MFD_HUGETLB | (uint32_t)log2_of((uint64_t)fs.f_bsize)
+						    << HUGE_SHIFT;
 	if (s->sysv) {
 		rec->name = plain_name(c->st, name, 1);
 		return fill_sysv(c, t, s, err);
@@ -132,11 +134,13 @@ static int fill(struct cpx_cap *c, struct cpx_cap_task *t, struct cpx_mem_shm *s
 	if (!strncmp(name, "/memfd:", 7)) {
 		rec->kind = CPX_SHM_MEMFD;
 		rec->name = plain_name(c->st, name, 7);
-	} else if ((uint64_t)st->st_dev == shm_dev(c->mem) || !strncmp(name, "/anon_huge", 10)) {
+	} else if ((uint64_t)st->st_dev == shm_dev(c->mem) ||
+		   !strncmp(name, "/anon_huge", 10)) {
 		rec->kind = CPX_SHM_ANON;
 		rec->name = plain_name(c->st, name, 0);
 		if (strncmp(name, "/dev/zero", 9) && strncmp(name, "/anon_huge", 10))
-			return cpx_cap_refuse(c, t, err, "it maps '%s', memory of a driver", name);
+			return cpx_cap_refuse(c, t, err, "it maps '%s', memory of a driver",
+					      name);
 	} else {
 		rec->kind = CPX_SHM_UNLINKED;
 		rec->name = plain_name(c->st, name, 0);

@@ -28,6 +28,7 @@
 #include "cap_resume.h"
 #include "park.h"
 #include "snap_clone.h"
+#include "track.h"
 
 #define PARK_TIMEOUT_NS 10000000000ll
 #define STATUS_MAX 65536
@@ -418,8 +419,19 @@ static int host_record(struct cpx_cap *c, struct cpx_err *err)
 static int stage_create(struct run *r, struct cpx_err *err)
 {
 	const struct cpx_capture_opts *o = r->c.opts;
+	struct cpx_image_opts image = o->image;
 
-	return cpx_image_create(o->store, &o->id, &o->image, &r->c.writer, err);
+	if (o->track)
+		image.base = cpx_track_base(o->track);
+	r->c.incremental = image.base != NULL;
+	if (!image.base)
+		return cpx_image_create(o->store, &o->id, &image, &r->c.writer, err);
+	if (cpx_image_create(o->store, &o->id, &image, &r->c.writer, NULL) == 0)
+		return 0;
+	/* the base is gone or damaged: a full one, then */
+	image.base = NULL;
+	r->c.incremental = false;
+	return cpx_image_create(o->store, &o->id, &image, &r->c.writer, err);
 }
 
 static int stage_park(struct run *r, struct cpx_err *err)
@@ -627,7 +639,12 @@ static int stage_commit(struct run *r, struct cpx_err *err)
 		return rc;
 	cpx_snap_drop(&r->c);
 	r->c.writer = NULL;
-	return cpx_image_commit(w, r->c.st, r->c.opts->note, &r->res->image, err);
+	rc = cpx_image_commit(w, r->c.st, r->c.opts->note, &r->res->image, err);
+	if (rc == 0 && r->c.opts->track) {
+		cpx_track_set_base(r->c.opts->track, &r->c.opts->id);
+		cpx_track_sweep(r->c.opts->track);
+	}
+	return rc;
 }
 
 /*

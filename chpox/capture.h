@@ -39,6 +39,11 @@ struct cpx_capture_opts {
 	void (*progress)(void *ctx, uint64_t done, uint64_t total); /* may be NULL */
 	void *progress_ctx;
 	const char *note; /* for people; NULL: command line of the root */
+	/*
+	 * Write tracking that lives from one checkpoint of this job to the next (track.h), NULL for a
+	 * full one. After a failure it must be freed: what it had noted is used up.
+	 */
+	struct cpx_track *track;
 	int64_t deadline_ns; /* CLOCK_MONOTONIC; 0: none. Past it the checkpoint fails, the job runs on */
 };
 
@@ -62,6 +67,8 @@ typedef void (*cpx_why_line)(void *ctx, const char *line);
 int cpx_capture_why(pid_t root, cpx_why_line line, void *ctx, struct cpx_err *err);
 
 /* --- what families see ---------------------------------------------------------------- */
+
+struct cpx_track;
 
 struct cpx_cap_thread {
 	struct cpx_tracee t;
@@ -91,6 +98,8 @@ struct cpx_cap {
 	size_t ntasks;
 	struct cpx_image_writer *writer; /* NULL in a dry run (why) */
 	enum cpx_snapshot_way way; /* the one taken: CLONE, STOP or PRECOPY, settled before finish() */
+	bool incremental;	 /* the writer has a base: covered clean pages are inherited
+				  */
 	bool dry_run;		 /* nothing is parked: families only look for obstacles */
 	cpx_why_line why;	 /* dry run: where obstacles go; see cpx_cap_refuse() */
 	void *why_ctx;

@@ -108,7 +108,7 @@ static const struct {
 	{ "gd", CPX_VMF_GD }, { "nr", CPX_VMF_NR },   { "ht", CPX_VMF_HT },
 	{ "mw", CPX_VMF_MW }, { "sl", CPX_VMF_SL },   { "dp", CPX_VMF_DP },
 	{ "ss", CPX_VMF_SS }, { "io", CPX_VMF_IO },   { "pf", CPX_VMF_PF },
-	{ "um", CPX_VMF_UFFD }, { "uw", CPX_VMF_UFFD }, { "ui", CPX_VMF_UFFD },
+	{ "um", CPX_VMF_UFFD }, { "ui", CPX_VMF_UFFD },
 	{ "ac", CPX_VMF_AC },
 };
 

@@ -37,7 +37,7 @@ enum cpx_vmflag {
 	CPX_VMF_SS = 1u << 15,	/* shadow stack */
 	CPX_VMF_IO = 1u << 16,	/* device memory */
 	CPX_VMF_PF = 1u << 17,	/* page frames without struct page */
-	CPX_VMF_UFFD = 1u << 18, /* watched by a userfaultfd */
+	CPX_VMF_UFFD = 1u << 18, /* somebody serves its faults (write tracking alone, uw, is ours) */
 	CPX_VMF_AC = 1u << 19	 /* memory is reserved for it */
 };
 
