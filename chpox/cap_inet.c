@@ -243,6 +243,7 @@ static int cap_tcp(struct cpx_cap *c, const struct cpx_ipc_seen *s, struct cpx_e
 	struct pollfd pfd = { .fd = s->here, .events = POLLRDHUP };
 	socklen_t len = sizeof(info);
 	struct cpx_ipc_seen *peer;
+	int rc;
 
 	if (getsockopt(s->here, IPPROTO_TCP, TCP_INFO, &info, &len))
 		return cpx_err_sys(err, errno, "TCP_INFO");
@@ -272,10 +273,14 @@ static int cap_tcp(struct cpx_cap *c, const struct cpx_ipc_seen *s, struct cpx_e
 	    info.tcpi_state == TIME_WAIT)
 		rec->flags |= CPX_SOCK_FIN;
 	peer = peer_of(c, rec);
-	if (!peer)
-		return cap_lonely(c, s, info.tcpi_state, err);
-	rec->state = CPX_SOCK_CONNECTED;
-	rec->peer = peer->ofd->id;
+	if (peer) {
+		rec->state = CPX_SOCK_CONNECTED;
+		rec->peer = peer->ofd->id;
+	} else {
+		rc = cap_lonely(c, s, info.tcpi_state, err);
+		if (rc < 0)
+			return rc;
+	}
 	return c->dry_run ? 0 : cpx_sock_queue(c, s, false, err);
 }
 

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <netinet/in.h>
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -84,7 +85,8 @@ int cpx_sock_set_opts(struct cpx_rst *r, uint32_t id, int fd, struct cpx_err *er
 		socklen_t len = sizeof(now);
 		int rc;
 
-		if (o->sock != id)
+		/* a bound socket's cannot change any more; set before, by rst_inet.c */
+		if (o->sock != id || (o->level == IPPROTO_IPV6 && o->opt == IPV6_V6ONLY))
 			continue;
 		if (!getsockopt(fd, (int)o->level, (int)o->opt, now, &len) && len == o->value.n &&
 		    !memcmp(now, o->value.p, len))
