@@ -306,6 +306,28 @@ int cpx_store_put_code(struct cpx_store *s, int fd, uint8_t sha256[32], struct c
 	return 0;
 }
 
+static int code_changed(struct cpx_store *s, const char *name, struct cpx_err *err)
+{
+	return cpx_err_set(err, CPX_E_CHECKSUM, "%s/%s was changed: its hash does not fit",
+			   s->io.shown, name);
+}
+
+int cpx_store_check_code(struct cpx_store *s, const uint8_t sha256[32], struct cpx_err *err)
+{
+	char name[CPX_NAME_MAX];
+	uint8_t sum[32];
+	int rc;
+
+	code_name(sha256, name);
+	CPX_AUTO_FD fd = cpx_io_open(&s->io, name, err);
+	if (fd < 0)
+		return fd;
+	rc = hash_fd(fd, name, NULL, sum, err);
+	if (rc == 0 && memcmp(sum, sha256, 32) != 0)
+		rc = code_changed(s, name, err);
+	return rc;
+}
+
 static int put_memfd(void *ctx, const void *p, size_t n, uint64_t off, struct cpx_err *err)
 {
 	(void)off; /* pieces come in order */
@@ -333,9 +355,7 @@ int cpx_store_get_code(struct cpx_store *s, const uint8_t sha256[32], struct cpx
 	if (rc < 0)
 		return rc;
 	if (memcmp(sum, sha256, 32) != 0)
-		return cpx_err_set(err, CPX_E_CHECKSUM,
-				   "%s/%s was changed: its hash does not fit", s->io.shown,
-				   name);
+		return code_changed(s, name, err);
 	if (fchmod(copy, 0555) < 0)
 		return cpx_err_sys(err, errno, "fchmod of a code object");
 	snprintf(link, sizeof(link), "/proc/self/fd/%d", copy);

@@ -164,32 +164,30 @@ static json_t *json_maps(const struct cpx_image *img)
 	return a;
 }
 
-/* One string a record, as text output has it. */
 static json_t *json_records(const struct cpx_image *img)
 {
 	struct cpx_buf text = { 0 };
-	json_t *a = json_array();
-	size_t at = 0;
+	json_t *a = NULL;
 
-	cpx_state_print(img->state, &text);
-	for (size_t i = 0; !text.failed && i < text.len; i++) {
-		if (text.data[i] != '\n')
-			continue;
-		json_array_append_new(a, json_stringn((const char *)text.data + at, i - at));
-		at = i + 1;
-	}
+	cpx_state_print_json(img->state, &text);
+	if (!text.failed)
+		a = json_loadb((const char *)text.data, text.len, 0, NULL);
 	cpx_buf_free(&text);
 	return a;
 }
 
 static int print_json(struct cpx_image *img, struct cpx_buf *out, struct cpx_err *err)
 {
-	json_t *o = json_head(img);
+	json_t *o = json_head(img), *records = json_records(img);
 	char *text;
 
+	if (!records) {
+		json_decref(o);
+		return cpx_err_set(err, CPX_E_NOMEM, "no memory for JSON");
+	}
 	json_object_set_new(o, "packs", json_packs(img));
 	json_object_set_new(o, "maps", json_maps(img));
-	json_object_set_new(o, "records", json_records(img));
+	json_object_set_new(o, "records", records);
 	text = json_dumps(o, JSON_INDENT(1));
 	json_decref(o);
 	if (!text)

@@ -570,6 +570,20 @@ static int verify_maps(struct cpx_image *img, struct cpx_err *err)
 	return 0;
 }
 
+/* The code objects that files refer to. */
+static int verify_code(struct cpx_image *img, struct cpx_err *err)
+{
+	cpx_state_each (img->state, file, f) {
+		int rc = 0;
+
+		if (f->sha256.n == 32)
+			rc = cpx_store_check_code(img->store, f->sha256.p, err);
+		if (rc < 0)
+			return cpx_err_wrap(err, "%s", f->path ? f->path : "a file"), rc;
+	}
+	return 0;
+}
+
 int cpx_image_verify(struct cpx_image *img, unsigned workers, struct cpx_err *err)
 {
 	struct scan s = { .img = img, .all = true };
@@ -580,5 +594,7 @@ int cpx_image_verify(struct cpx_image *img, unsigned workers, struct cpx_err *er
 	if (rc == 0 && s.ntasks)
 		rc = run_tasks(&s, workers, err);
 	end(&s);
-	return rc < 0 ? rc : verify_maps(img, err);
+	if (rc == 0)
+		rc = verify_maps(img, err);
+	return rc < 0 ? rc : verify_code(img, err);
 }

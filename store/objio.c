@@ -203,10 +203,10 @@ int cpx_io_allocate(struct cpx_io_file *f, uint64_t off, uint64_t len)
 	return rc;
 }
 
-static int write_all(struct cpx_io_file *f, const uint8_t *p, size_t len, uint64_t off)
+static int write_all(int fd, const uint8_t *p, size_t len, uint64_t off)
 {
 	while (len) {
-		ssize_t n = pwrite(f->fd, p, len, (off_t)off);
+		ssize_t n = pwrite(fd, p, len, (off_t)off);
 
 		if (n < 0 && errno == EINTR)
 			continue;
@@ -231,7 +231,7 @@ int cpx_io_write(struct cpx_io_file *f, const void *buf, size_t len, uint64_t of
 	int rc = -1;
 
 	if (past_hook(f->io, &op) == 0 && cpx_owner_enter(&f->io->owner, &saved) == 0) {
-		rc = write_all(f, buf, len, off);
+		rc = write_all(f->fd, buf, len, off);
 		cpx_owner_leave(&saved);
 	}
 	return rc < 0 ? failed(f->io, "write", f->path, err) : 0;
@@ -275,12 +275,26 @@ static void note_error(struct cpx_io_queue *q, int sys)
 		q->sys = sys;
 }
 
+/*
+ * A write that came short, or that this file system does not take directly after all: do
+ * the rest through the page cache. If there is no room, that tells.
+ */
+static void write_rest(struct cpx_io_queue *q, const struct iocb *cb, size_t done)
+{
+	int fd = (int)cb->aio_fildes, flags = fcntl(fd, F_GETFL);
+
+	if (flags < 0 || fcntl(fd, F_SETFL, flags & ~O_DIRECT) < 0 ||
+	    write_all(fd, (const uint8_t *)cb->u.c.buf + done, cb->u.c.nbytes - done,
+		      (uint64_t)cb->u.c.offset + done) < 0)
+		note_error(q, errno);
+}
+
 /* Take up one completion. */
 static void reap(struct cpx_io_queue *q)
 {
 	struct io_event ev;
 	int n = io_getevents(q->ctx, 1, 1, &ev, NULL);
-	unsigned slot;
+	long res;
 
 	if (n == -EINTR)
 		return;
@@ -290,12 +304,12 @@ static void reap(struct cpx_io_queue *q)
 		q->busy = 0;
 		return;
 	}
-	slot = (unsigned)(ev.obj - q->cb);
-	q->busy &= ~(1u << slot);
-	if ((long)ev.res < 0)
-		note_error(q, (int)-(long)ev.res);
-	else if (ev.res != ev.obj->u.c.nbytes)
-		note_error(q, ENOSPC);
+	res = (long)ev.res;
+	if (res < 0 && res != -EINVAL)
+		note_error(q, (int)-res);
+	else if (res != (long)ev.obj->u.c.nbytes)
+		write_rest(q, ev.obj, res < 0 ? 0 : (size_t)res);
+	q->busy &= ~(1u << (ev.obj - q->cb));
 }
 
 void cpx_io_queue_fini(struct cpx_io_queue *q)
@@ -334,7 +348,7 @@ int cpx_io_queue_write(struct cpx_io_queue *q, unsigned slot, struct cpx_io_file
 		return 0;
 	}
 	/* the kernel is short of something: do it the plain way */
-	if (write_all(f, buf, len, off) < 0)
+	if (write_all(f->fd, buf, len, off) < 0)
 		return failed(f->io, "write", f->path, err);
 	return 0;
 }

@@ -488,3 +488,139 @@ void cpx_state_print(const struct cpx_state *s, struct cpx_buf *out)
 		}
 	}
 }
+
+/* Length of the UTF-8 sequence at @p, 0 if it is none. */
+static size_t utf8_length(const unsigned char *p)
+{
+	size_t n = *p < 0x80 ? 1 : *p >= 0xc2 && *p < 0xe0 ? 2 : *p >= 0xe0 && *p < 0xf0 ? 3 :
+		   *p >= 0xf0 && *p < 0xf5			     ? 4 :
+								       0;
+
+	for (size_t i = 1; i < n; i++)
+		if ((p[i] & 0xc0) != 0x80)
+			return 0;
+	/* overlong forms, surrogates, and beyond U+10FFFF */
+	if ((*p == 0xe0 && p[1] < 0xa0) || (*p == 0xed && p[1] > 0x9f) ||
+	    (*p == 0xf0 && p[1] < 0x90) || (*p == 0xf4 && p[1] > 0x8f))
+		return 0;
+	return n;
+}
+
+static bool is_utf8(const char *text)
+{
+	for (size_t n; *text; text += n) {
+		n = utf8_length((const unsigned char *)text);
+		if (!n)
+			return false;
+	}
+	return true;
+}
+
+static void json_text(struct cpx_buf *out, const char *text)
+{
+	bool whole = is_utf8(text);
+	char esc[8];
+
+	cpx_buf_u8(out, '"');
+	for (; *text; text++) {
+		unsigned char c = (unsigned char)*text;
+
+		if (c < 0x20 || c == 0x7f || c == '"' || c == '\\' || (c >= 0x80 && !whole)) {
+			snprintf(esc, sizeof(esc), "\\u%04x", c);
+			put_text(out, esc);
+		} else {
+			cpx_buf_u8(out, c);
+		}
+	}
+	cpx_buf_u8(out, '"');
+}
+
+static void json_number(struct cpx_buf *out, uint64_t v)
+{
+	char text[32];
+
+	snprintf(text, sizeof(text), v > INT64_MAX ? "\"0x%" PRIx64 "\"" : "%" PRIu64, v);
+	put_text(out, text);
+}
+
+static void json_hex(struct cpx_buf *out, const uint8_t *p, size_t n)
+{
+	static const char digits[] = "0123456789abcdef";
+
+	cpx_buf_u8(out, '"');
+	for (size_t i = 0; i < n; i++) {
+		cpx_buf_u8(out, (uint8_t)digits[p[i] >> 4]);
+		cpx_buf_u8(out, (uint8_t)digits[p[i] & 15]);
+	}
+	cpx_buf_u8(out, '"');
+}
+
+static void json_array(const struct field *f, const void *p, struct cpx_buf *out)
+{
+	const struct cpx_u32s *a = p;
+	const struct cpx_u64s *b = p;
+
+	cpx_buf_u8(out, '[');
+	for (uint32_t i = 0; i < a->n; i++) {
+		if (i)
+			cpx_buf_u8(out, ',');
+		json_number(out, f->kind == K_u32s ? a->v[i] : b->v[i]);
+	}
+	cpx_buf_u8(out, ']');
+}
+
+static void json_field(const struct field *f, const void *rec, struct cpx_buf *out)
+{
+	const void *p = (const uint8_t *)rec + f->offset;
+	const struct cpx_blob *b = p;
+	char text[32];
+	size_t width;
+	uint64_t v;
+
+	switch (f->kind) {
+	case K_str:
+		if (*(const char *const *)p)
+			json_text(out, *(const char *const *)p);
+		else
+			put_text(out, "null");
+		return;
+	case K_blob:
+		json_hex(out, b->p, b->n);
+		return;
+	case K_u32s:
+	case K_u64s:
+		json_array(f, p, out);
+		return;
+	default:
+		v = load_int(f, rec, &width);
+		if (f->kind != K_i32 && f->kind != K_i64) {
+			json_number(out, v);
+			return;
+		}
+		snprintf(text, sizeof(text), "%" PRId64, (int64_t)v);
+		put_text(out, text);
+	}
+}
+
+void cpx_state_print_json(const struct cpx_state *s, struct cpx_buf *out)
+{
+	const char *sep = "";
+
+	cpx_buf_u8(out, '[');
+	for (size_t t = 0; t < NDESCS; t++) {
+		for (size_t i = 0; i < s->lists[t].n; i++) {
+			put_text(out, sep);
+			put_text(out, "{\"record\":");
+			json_text(out, descs[t].name);
+			for (size_t k = 0; k < descs[t].nfields; k++) {
+				cpx_buf_u8(out, ',');
+				json_text(out, descs[t].fields[k].name);
+				cpx_buf_u8(out, ':');
+				json_field(&descs[t].fields[k], s->lists[t].recs[i], out);
+			}
+			cpx_buf_u8(out, '}');
+			sep = ",\n";
+		}
+	}
+	cpx_buf_u8(out, ']');
+}

@@ -110,4 +110,10 @@ int cpx_state_decode(const void *p, size_t n, struct cpx_state **out, struct cpx
 /* Append a readable line a record ("task pid=7 ppid=1 …\n") to @out. */
 void cpx_state_print(const struct cpx_state *s, struct cpx_buf *out);
 
+/*
+ * Append all records as a JSON array of objects. Numbers above 2^63 - 1 are strings in hex;
+ * bytes are hex, too; text that is not UTF-8 has its bytes as U+0080 to U+00FF.
+ */
+void cpx_state_print_json(const struct cpx_state *s, struct cpx_buf *out);
+
 #endif

@@ -36,6 +36,8 @@ unsigned cpx_store_workers(unsigned wanted);
 /* Names of new code objects durable: before a manifest that refers to them. */
 int cpx_store_sync_code(struct cpx_store *s, struct cpx_err *err);
 void cpx_store_committed(struct cpx_store *s); /* the fresh ones are fresh no more */
+/* The object is there and fits its name. */
+int cpx_store_check_code(struct cpx_store *s, const uint8_t sha256[32], struct cpx_err *err);
 /* Remove what writers of code objects left. Return: number removed. */
 int cpx_store_clean_code(struct cpx_store *s, struct cpx_err *err);
 

@@ -6,6 +6,7 @@
 #include <setjmp.h>
 #include <cmocka.h>
 
+#include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -203,6 +204,38 @@ static void print_shows_each_record_on_one_line(void **state)
 	cpx_state_free(s);
 }
 
+static void json_holds_all_fields(void **state)
+{
+	struct cpx_state *s = sample();
+	struct cpx_rec_thread *th = cpx_state_new_rec(s, thread);
+	struct cpx_buf out = { 0 };
+	json_t *a, *o;
+
+	(void)state;
+	th->comm = cpx_state_str(s, "\xff\xc3\xa4");
+	th->sigmask = UINT64_MAX;
+	cpx_state_print_json(s, &out);
+	a = json_loadb((char *)out.data, out.len, 0, NULL);
+	assert_non_null(a);
+	assert_int_equal(json_array_size(a), 4);
+	o = json_array_get(a, 0);
+	assert_string_equal(json_string_value(json_object_get(o, "record")), "task");
+	assert_string_equal(json_string_value(json_object_get(o, "comm")), "a \"name\"\n");
+	assert_int_equal(json_integer_value(json_object_get(o, "oom_score_adj")), -17);
+	o = json_array_get(a, 1);
+	assert_true(json_is_null(json_object_get(o, "comm")));
+	assert_string_equal(json_string_value(json_object_get(o, "regs")), "00010203");
+	assert_int_equal(json_array_size(json_object_get(o, "groups")), 3);
+	o = json_array_get(a, 3);
+	assert_string_equal(json_string_value(json_object_get(o, "sigmask")),
+			    "0xffffffffffffffff");
+	assert_string_equal(json_string_value(json_object_get(o, "comm")),
+			    "\xc3\xbf\xc3\x83\xc2\xa4");
+	json_decref(a);
+	cpx_buf_free(&out);
+	cpx_state_free(s);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -213,6 +246,7 @@ int main(void)
 		cmocka_unit_test(bad_text_and_lengths_are_refused),
 		cmocka_unit_test(the_last_record_can_be_taken_back),
 		cmocka_unit_test(print_shows_each_record_on_one_line),
+		cmocka_unit_test(json_holds_all_fields),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
