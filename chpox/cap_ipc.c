@@ -20,6 +20,7 @@
 #include <linux/magic.h>
 
 #include "base/fd.h"
+#include "base/log.h"
 #include "cap_ipc_kinds.h"
 #include "cap_sock.h"
 
@@ -89,6 +90,33 @@ bool cpx_ipc_field(const char *text, const char *key, int base, uint64_t *out)
 	return false;
 }
 
+/*
+ * Kernels before 6.5 do not say whether an eventfd counts as a semaphore: its count is made at least
+ * 2, a read tells, and the count is put back. Only while the job stands.
+ */
+static bool probe_semaphore(int here, uint64_t count)
+{
+	uint64_t add = count < 2 ? 2 - count : 0, got = 0, back;
+	bool sem;
+
+	if (add && write(here, &add, sizeof(add)) != sizeof(add))
+		return false;
+	if (read(here, &got, sizeof(got)) != sizeof(got))
+		return false;
+	sem = got == 1;
+	if (!sem) {
+		back = count;
+	} else {
+		/* count + add - 1 is left, which is 1 where the count was below 2 */
+		back = count >= 2 ? 1 : 0;
+		if (!count && read(here, &got, sizeof(got)) != sizeof(got))
+			return sem;
+	}
+	if (back && write(here, &back, sizeof(back)) != sizeof(back))
+		cpx_log_error("an eventfd lost its count of %llu", (unsigned long long)count);
+	return sem;
+}
+
 static int cap_eventfd(const struct cpx_ipc_fd *f, struct cpx_err *err)
 {
 	CPX_AUTO_FREE char *info = NULL;
@@ -100,7 +128,8 @@ static int cap_eventfd(const struct cpx_ipc_fd *f, struct cpx_err *err)
 		return rc;
 	if (!cpx_ipc_field(info, "eventfd-count:", 16, &count))
 		return cpx_err_set(err, CPX_E_FORMAT, "fd %d: no eventfd-count", f->num);
-	cpx_ipc_field(info, "eventfd-semaphore:", 10, &sem);
+	if (!cpx_ipc_field(info, "eventfd-semaphore:", 10, &sem) && !f->c->dry_run)
+		sem = probe_semaphore(f->here, count);
 	rec = cpx_state_new_rec(f->c->st, eventfd);
 	if (!rec)
 		return cpx_err_set(err, CPX_E_NOMEM, "out of memory");

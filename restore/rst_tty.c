@@ -260,8 +260,12 @@ static int open_outside(struct cpx_rst *r, const struct cpx_rec_tty *rec, uint32
 		return fd;
 	}
 	cpx_close(&fd);
-	if (r->opts->force)
+	if (ofd && (r->opts->force || r->opts->stdio[0] >= 0 || r->opts->stdio[1] >= 0 ||
+		    r->opts->stdio[2] >= 0)) {
+		cpx_log_note("terminal %s is gone: a descriptor of it is as after a hang-up",
+			     rec->path ? rec->path : "(none)");
 		return hung_up(r, rec, flags, err);
+	}
 	return cpx_err_set(err, CPX_E_NOENT,
 			   "the job was on terminal %s, which is gone; restore it from a terminal, or "
 			   "with --force as if it had been hung up", rec->path ? rec->path : "(none)");
@@ -399,7 +403,7 @@ static int set_foreground(struct cpx_rst *r, struct cpx_rst_task *t, const struc
 	rc = addr ? cpx_tcall(tr, &ret, err, SYS_ioctl, (uint64_t)num, TIOCSPGRP, addr) :
 		    cpx_err_set(err, CPX_E_SYS, "no room for a call's arguments");
 	cpx_tracee_reset(tr);
-	if (rc >= 0 && ret < 0)
+	if (rc >= 0 && ret < 0 && rec->role == CPX_TTY_PTY)
 		cpx_log_note("foreground group %u of process %u's terminal: %s", rec->pgrp,
 			     t->rec->pid, strerror((int)-ret));
 	if (rc >= 0 && opened >= 0)
