@@ -308,9 +308,9 @@ static int add_extent(struct extents *x, uint32_t space, uint64_t start, uint64_
 	return 0;
 }
 
-/* Where the content of [@start, @end) of @mm is, through all that it shares. */
-static int resolve(const struct cpx_rst_mm *mm, uint64_t start, uint64_t end, struct extents *x,
-		   struct cpx_err *err)
+/* Where the content of [@start, @end) of @mm is; @shared: also of what it shares. */
+static int resolve(const struct cpx_rst_mm *mm, uint64_t start, uint64_t end, bool shared,
+		   struct extents *x, struct cpx_err *err)
 {
 	const struct cpx_rec_cow *c = mm->cow;
 	uint64_t at = start;
@@ -323,8 +323,8 @@ static int resolve(const struct cpx_rst_mm *mm, uint64_t start, uint64_t end, st
 
 		if (from > at)
 			rc = add_extent(x, mm->rec->space, at, from, err);
-		if (rc == 0)
-			rc = resolve(mm->cow_of, from, to, x, err);
+		if (rc == 0 && shared)
+			rc = resolve(mm->cow_of, from, to, true, x, err);
 		at = to;
 	}
 	return rc == 0 && at < end ? add_extent(x, mm->rec->space, at, end, err) : rc;
@@ -343,8 +343,7 @@ static int fill(struct cpx_rst *r, struct cpx_rst_mm *mm, struct cpx_rst_task *t
 		if (!cpx_rst_has_pages(p->v))
 			continue;
 		/* what is shared is there already in what is kept */
-		rc = p->kept ? add_extent(&x, mm->rec->space, p->start, p->end, err) :
-			       resolve(mm, p->start, p->end, &x, err);
+		rc = resolve(mm, p->start, p->end, !p->kept, &x, err);
 	}
 	if (rc == 0 && x.n)
 		rc = cpx_image_scan(r->img, x.v, x.n, r->opts->workers, write_pages, &to, err);
