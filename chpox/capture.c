@@ -764,6 +764,7 @@ int cpx_capture_run(const struct cpx_capture_opts *opts, struct cpx_capture_resu
 	rc = run_stages(&r, err);
 	if (rc == 0) {
 		result.way = r.c.way;
+		result.incremental = r.c.incremental;
 		result.tasks = (uint32_t)r.c.ntasks;
 		for (size_t i = 0; i < r.c.ntasks; i++)
 			result.threads += (uint32_t)r.c.tasks[i]->nthreads;

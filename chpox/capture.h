@@ -54,6 +54,7 @@ struct cpx_capture_result {
 	int64_t total_ns;
 	uint32_t tasks, threads;
 	enum cpx_snapshot_way way; /* the one taken */
+	bool incremental;
 };
 
 int cpx_capture_run(const struct cpx_capture_opts *opts, struct cpx_capture_result *res,

@@ -17,6 +17,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "keeper_track.h"
 #include "../scheduler/proto.h"
 #include "../scheduler/registry.h"
 #include "base/cgroup.h"
@@ -84,6 +85,7 @@ struct keeper {
 	int64_t start_id; /* the request that started us, to be answered; -1: answered */
 
 	struct keeper_ckpt ckpt;
+	struct keeper_track track;
 	struct keeper_request queue[KEEPER_QUEUE];
 	unsigned nqueue;
 	int64_t due_ns; /* next periodic checkpoint, CLOCK_MONOTONIC; 0: none */

@@ -54,8 +54,11 @@ static void say_progress(void *ctx, uint64_t done, uint64_t total)
 
 static json_t *result_json(const struct cpx_capture_result *res)
 {
-	return json_pack("{s:b, s:I, s:I, s:I, s:I, s:I, s:I}", "ok", 1, "bytes_memory",
-			 (json_int_t)res->image.bytes_memory, "bytes_stored",
+	uint64_t inherited = res->image.pages_inherited * CPX_PAGE;
+
+	return json_pack("{s:b, s:b, s:I, s:I, s:I, s:I, s:I, s:I}", "ok", 1, "full",
+			 !res->incremental, "bytes_memory",
+			 (json_int_t)(res->image.bytes_memory + inherited), "bytes_stored",
 			 (json_int_t)res->image.bytes_stored, "pause_ns",
 			 (json_int_t)res->pause_ns, "total_ns", (json_int_t)res->total_ns,
 			 "tasks", (json_int_t)res->tasks, "threads", (json_int_t)res->threads);
@@ -82,9 +85,12 @@ static void __attribute__((noreturn)) capture(struct keeper *k, int fd)
 	int r;
 
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	o.track = keeper_track_child(&k->track);
 	r = keeper_open_store(k, &o.store, &err);
 	if (r >= 0)
 		r = cpx_capture_run(&o, &res, &err);
+	if (r >= 0)
+		keeper_track_give(&k->track);
 	cpx_proto_send(fd, r < 0 ? cpx_proto_fail(&err) : result_json(&res), NULL, 0, NULL);
 	_exit(0);
 }
@@ -101,9 +107,11 @@ static int begin(struct keeper *k, struct cpx_err *err)
 	c->id.seq = ++k->seq;
 	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair))
 		return cpx_err_sys(err, errno, "cannot make a socket");
+	keeper_track_prepare(&k->track);
 	c->pid = fork();
 	if (c->pid == 0)
 		capture(k, pair[1]);
+	keeper_track_forked(&k->track);
 	close(pair[1]);
 	if (c->pid < 0) {
 		int sys = errno;
@@ -246,6 +254,8 @@ static void done(struct keeper *k, const json_t *m)
 				WIFSIGNALED(status) ? WTERMSIG(status) : 0);
 	if (r >= 0)
 		r = commit(k, m, &err);
+	keeper_track_take(&k->track, r >= 0 ? positive(m, "bytes_stored") : 0,
+			  m && json_is_true(json_object_get(m, "full")));
 	if (r < 0) {
 		cpx_err_wrap(&err, "cannot checkpoint '%s' (pid %d)", k->name, k->root);
 		if (c->req.id < 0)

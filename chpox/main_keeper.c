@@ -209,7 +209,8 @@ static int run(const struct cpx_args *a, struct cpx_err *err)
 			    .root_pidfd = -1,
 			    .cgroup_fd = -1,
 			    .listen_fd = -1,
-			    .link = -1 };
+			    .link = -1,
+			    .track = { .pair = { -1, -1 } } };
 	int r = parse(a, &k, err);
 
 	if (r < 0)

@@ -1,0 +1,78 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "keeper_track.h"
+
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "base/err.h"
+#include "base/fd.h"
+#include "base/log.h"
+#include "track.h"
+
+#define EXPORT_MAX 8192
+/*
+ * The store holds what the newest generation refers to, live or not: at most the last full one
+ * and so many times its size of increments, then there is a full one again.
+ */
+#define DEAD_TIMES 1.5
+
+static void drop(struct keeper_track *t)
+{
+	cpx_track_free(t->track);
+	t->track = NULL;
+}
+
+void keeper_track_prepare(struct keeper_track *t)
+{
+	struct cpx_err err;
+
+	if ((double)t->since_full > DEAD_TIMES * (double)t->full_stored)
+		drop(t);
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, t->pair) < 0) {
+		t->pair[0] = t->pair[1] = -1;
+		drop(t);
+	}
+	if (!t->track && t->pair[0] >= 0 && cpx_track_new(&t->track, &err) < 0)
+		cpx_log_debug("full checkpoints: %s", err.msg);
+}
+
+struct cpx_track *keeper_track_child(struct keeper_track *t)
+{
+	return t->track;
+}
+
+void keeper_track_give(struct keeper_track *t)
+{
+	int fds[CPX_TRACK_MMS_MAX];
+	char buf[EXPORT_MAX];
+	size_t len, nfds;
+
+	if (t->track &&
+	    cpx_track_export(t->track, buf, sizeof(buf), &len, fds, &nfds, NULL) == 0)
+		cpx_send_fds(t->pair[1], buf, len, fds, nfds);
+}
+
+void keeper_track_forked(struct keeper_track *t)
+{
+	drop(t); /* the child's from now on */
+	cpx_close(&t->pair[1]);
+}
+
+void keeper_track_take(struct keeper_track *t, uint64_t stored, bool full)
+{
+	int fds[CPX_TRACK_MMS_MAX];
+	char buf[EXPORT_MAX];
+	size_t nfds = 0;
+	ssize_t n = -1;
+
+	if (t->pair[0] >= 0)
+		n = cpx_recv_fds(t->pair[0], buf, sizeof(buf), fds, CPX_TRACK_MMS_MAX, &nfds);
+	cpx_close(&t->pair[0]);
+	if (n > 0 && cpx_track_import(buf, (size_t)n, fds, nfds, &t->track, NULL) < 0)
+		t->track = NULL;
+	if (!stored)
+		drop(t);
+	t->since_full = full ? 0 : t->since_full + stored;
+	if (full)
+		t->full_stored = stored;
+}
