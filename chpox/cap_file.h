@@ -20,14 +20,18 @@ struct cpx_rec_ofd;
 
 /* Files open for reading and writing up to this size are saved with their content. */
 #define CPX_SNAPSHOT_MAX (64u << 20)
+/* Files that the job has made itself and only reads, up to this size, in case they are gone. */
+#define CPX_KEEP_MAX (16u << 20)
 
 /* A file record while it is being made. */
 struct cpx_cap_file {
 	struct cpx_rec_file *rec;
-	int path_fd;   /* O_PATH: pins the inode, disturbs nobody; until end() */
-	bool writable; /* somebody of the job may change it: read it in the pause */
-	bool saved;    /* its content is queued, or copied */
-	uint8_t *copy; /* its content at the pause (mapped), or NULL */
+	int path_fd;	/* O_PATH: pins the inode, disturbs nobody; until end() */
+	bool writable;	/* somebody of the job may change it: read it in the pause */
+	bool tmpfs;	/* gone after a reboot */
+	bool ephemeral; /* made by the job itself, or on tmpfs: may be missing at the restart */
+	bool saved;	/* its content is queued, or copied */
+	uint8_t *copy;	/* its content at the pause (mapped), or NULL */
 	uint64_t copy_len;
 	int read_fd; /* what queued reads read from, -1: none */
 	struct cpx_cap_file *next;
@@ -37,8 +41,9 @@ struct cpx_cap_files {
 	void *ofds;   /* tree of open file descriptions */
 	void *by_key; /* tree of file records by device, inode and path */
 	struct cpx_cap_file *list, **tail;
-	int root_fd;	 /* where the job's paths start: O_PATH; -1 until it is needed */
-	uint64_t copied; /* bytes held in memory */
+	int root_fd;	  /* where the job's paths start: O_PATH; -1 until it is needed */
+	int64_t start_ns; /* CLOCK_REALTIME at which the job's root started; 0: not known yet */
+	uint64_t copied;  /* bytes held in memory */
 };
 
 /* cap_file_rec.c */

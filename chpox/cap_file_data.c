@@ -16,6 +16,7 @@
  */
 #include "cap_file.h"
 
+#include "../restore/rst_owner.h"
 #include "../store/state.h"
 #include "base/elf_id.h"
 #include "base/err.h"
@@ -51,22 +52,47 @@ static bool needs_content(const struct cpx_cap_file *f)
 		return false;
 	if (f->rec->rule == CPX_RULE_CODE)
 		return false; /* a code object, unlinked or not */
+	/* only in case that it is missing */
+	if (f->rec->rule == CPX_RULE_VERIFY && f->ephemeral && f->rec->size <= CPX_KEEP_MAX)
+		return true;
+	if (f->rec->rule == CPX_RULE_APPEND && f->tmpfs && f->rec->size <= CPX_SNAPSHOT_MAX)
+		return true;
 	return (f->rec->flags & CPX_FILE_UNLINKED) || f->rec->rule == CPX_RULE_SNAPSHOT;
 }
 
-/* A description of our own for reading. */
-static int open_read(const struct cpx_cap_file *f, struct cpx_err *err)
+/* Will what is there now be something else once the job goes on? (What is appended to, not.) */
+static bool may_change(const struct cpx_cap_file *f)
 {
-	char path[32];
-	int fd;
+	return f->writable &&
+	       (f->rec->rule != CPX_RULE_APPEND || (f->rec->flags & CPX_FILE_UNLINKED));
+}
 
-	snprintf(path, sizeof(path), "/proc/self/fd/%d", f->path_fd);
-	fd = open(path, O_RDONLY | O_NOATIME | O_CLOEXEC | O_NONBLOCK);
+static int open_once(const char *path)
+{
+	int fd = open(path, O_RDONLY | O_NOATIME | O_CLOEXEC | O_NONBLOCK);
+
 	if (fd < 0 && errno == EPERM)
 		fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-	if (fd < 0)
-		return cpx_err_sys(err, errno, "open %s for saving it", f->rec->path);
 	return fd;
+}
+
+/* A description of our own for reading. A server may trust the owner where it does not root. */
+static int open_read(struct cpx_cap *c, const struct cpx_cap_file *f, struct cpx_err *err)
+{
+	struct cpx_rst_owner o = { .uid = c->opts->owner_uid, .gid = c->opts->owner_gid };
+	char path[32];
+	int fd, sys;
+
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", f->path_fd);
+	fd = open_once(path);
+	sys = errno;
+	if (fd < 0 && sys == EACCES && cpx_rst_owner_enter(&o, err) == 0) {
+		fd = open_once(path);
+		sys = errno;
+		cpx_rst_owner_leave(&o);
+	}
+	cpx_rst_owner_free(&o);
+	return fd < 0 ? cpx_err_sys(err, sys, "open %s for saving it", f->rec->path) : fd;
 }
 
 static int read_copy(void *ctx, uint64_t off, void *buf, size_t len, struct cpx_err *err)
@@ -159,7 +185,7 @@ static int save_now(struct cpx_cap *c, struct cpx_cap_files *p, struct cpx_cap_f
 		    struct cpx_err *err)
 {
 	bool leased = f->rec->flags & CPX_FILE_LEASED;
-	CPX_AUTO_FD fd = leased ? -1 : open_read(f, err);
+	CPX_AUTO_FD fd = leased ? -1 : open_read(c, f, err);
 	bool copy = leased || p->copied + f->rec->size <= COPY_MAX;
 	int rc;
 
@@ -192,7 +218,7 @@ static int save_late(struct cpx_cap *c, struct cpx_cap_file *f, struct cpx_err *
 	f->saved = true;
 	if (f->rec->size == 0)
 		return 0;
-	f->read_fd = open_read(f, err);
+	f->read_fd = open_read(c, f, err);
 	if (f->read_fd < 0)
 		return f->read_fd;
 	return put_data(c, f, f->read_fd, false, err);
@@ -241,7 +267,7 @@ int cpx_cap_file_pause(struct cpx_cap *c, struct cpx_cap_files *p, struct cpx_er
 	for (struct cpx_cap_file *f = p->list; f && rc == 0; f = f->next) {
 		if (f->rec->flags & CPX_FILE_LEASED)
 			rc = pause_leased(c, p, f, err);
-		else if (needs_content(f) && f->writable && c->opts->after == CPX_AFTER_RUN)
+		else if (needs_content(f) && may_change(f) && c->opts->after == CPX_AFTER_RUN)
 			rc = save_now(c, p, f, err);
 	}
 	return rc;
@@ -289,7 +315,12 @@ static int late_one(struct cpx_cap *c, struct cpx_cap_file *f, struct cpx_err *e
 		rc = save_late(c, f, err);
 	if (rc < 0 || !(code || sync || tail))
 		return rc;
-	fd = open_read(f, err);
+	fd = open_read(c, f, err);
+	if (fd == CPX_E_PERM && !code) { /* its size alone is known then */
+		f->rec->tail_off = f->rec->size;
+		f->rec->tail_hash = XXH3_64bits("", 0);
+		return 0;
+	}
 	if (fd < 0)
 		return fd;
 	if (code)

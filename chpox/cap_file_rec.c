@@ -11,6 +11,7 @@
 #include "cap_file.h"
 
 #include "../store/state.h"
+#include "base/clock.h"
 #include "base/err.h"
 #include "base/fd.h"
 #include "base/log.h"
@@ -18,6 +19,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <linux/magic.h>
 #include <search.h>
 #include <stdio.h>
@@ -205,6 +207,41 @@ static void describe(struct cpx_cap_file *f, const struct stat *st)
 	r->rule = CPX_RULE_IGNORE;
 }
 
+/* When the root of the job was started, in real time; INT64_MAX if that cannot be told. */
+static int64_t job_start(struct cpx_cap *c)
+{
+	CPX_AUTO_FREE char *text = NULL;
+	char path[64], *p;
+	long ticks = sysconf(_SC_CLK_TCK);
+	uint64_t at = 0;
+
+	snprintf(path, sizeof(path), "/proc/%d/stat", c->tasks[0]->pid);
+	if (cpx_read_file(AT_FDCWD, path, 4096, &text, NULL) < 0)
+		return INT64_MAX;
+	p = strrchr(text, ')');
+	for (int field = 2; p && field < 22; field++)
+		p = strchr(p + 1, ' ');
+	if (!p || ticks <= 0 || sscanf(p, " %" SCNu64, &at) != 1)
+		return INT64_MAX;
+	return cpx_clock_ns(CLOCK_REALTIME) - cpx_boot_ns() +
+	       (int64_t)(at * (1000000000ull / (uint64_t)ticks));
+}
+
+/* Does the file live in memory, and has the job made it since it was started? */
+static void where_from(struct cpx_cap *c, struct cpx_cap_file *f, int fd, const struct stat *st)
+{
+	struct cpx_cap_files *p = c->files_priv;
+	struct statfs fs;
+
+	f->tmpfs =
+		fstatfs(fd, &fs) == 0 && (fs.f_type == TMPFS_MAGIC || fs.f_type == RAMFS_MAGIC);
+	if (!p->start_ns)
+		p->start_ns = job_start(c);
+	f->ephemeral =
+		f->tmpfs ||
+		(int64_t)st->st_mtim.tv_sec * 1000000000 + st->st_mtim.tv_nsec > p->start_ns;
+}
+
 static int take_link(struct cpx_cap *c, int fd, struct cpx_rec_file *r, struct cpx_err *err)
 {
 	char to[4200];
@@ -245,6 +282,7 @@ static int make(struct cpx_cap *c, struct cpx_cap_task *t, int fd, const struct 
 		char path[32];
 
 		f->rec->rule = CPX_RULE_VERIFY;
+		where_from(c, f, fd, st);
 		snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
 		f->path_fd = open(path, O_PATH | O_CLOEXEC);
 		if (f->path_fd < 0)
@@ -356,7 +394,7 @@ void cpx_cap_file_opened(struct cpx_cap_file *f, uint32_t flags, uint64_t pos)
 		raise_rule(f, CPX_RULE_APPEND);
 		return;
 	}
-	if (f->rec->size <= CPX_SNAPSHOT_MAX) {
+	if (f->rec->size <= CPX_SNAPSHOT_MAX || f->tmpfs) {
 		raise_rule(f, CPX_RULE_SNAPSHOT);
 		return;
 	}

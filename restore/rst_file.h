@@ -26,7 +26,6 @@ struct cpx_rst_file {
 	bool ours;    /* made by us or out of the image: opened with our own rights */
 	bool in_job;  /* path_fd was opened from the job's root, not ours */
 	bool checked;
-	bool fresh;   /* made now, still empty */
 	bool tmpfile; /* path_fd was opened with O_TMPFILE, as the job had it */
 	bool left;    /* has more than recorded, and others write to it */
 };

@@ -286,11 +286,6 @@ static int apply_snapshot(struct cpx_rst *r, struct cpx_rst_file *f, struct cpx_
 	fd = cpx_rst_file_reopen(r, f, O_RDWR, err);
 	if (fd < 0)
 		return fd;
-	if (f->fresh) {
-		rc = cpx_rst_file_fill(r, f, fd, err);
-		set_mtime(fd, f->rec->mtime_ns);
-		return rc;
-	}
 	if (fstat(fd, &st) < 0)
 		return cpx_err_sys(err, errno, "%s", f->rec->path);
 	if ((uint64_t)st.st_size == f->rec->size) {
@@ -319,7 +314,7 @@ int cpx_rst_file_apply(struct cpx_rst *r, struct cpx_err *err)
 		struct cpx_rst_file *f = &p->files[i];
 
 		/* made out of the image, or of no use to the tree after all */
-		if (!S_ISREG(f->rec->mode) || f->path_fd < 0 || (f->ours && !f->fresh))
+		if (!S_ISREG(f->rec->mode) || f->path_fd < 0 || f->ours)
 			continue;
 		if (f->rec->rule == CPX_RULE_APPEND)
 			rc = apply_append(r, f, err);

@@ -175,7 +175,7 @@ static int check_code(struct cpx_rst *r, struct cpx_rst_file *f, struct cpx_err 
 static int missing(struct cpx_rst *r, struct cpx_rst_file *f, int rc, struct cpx_err *err)
 {
 	(void)r;
-	if (f->rec->rule == CPX_RULE_SNAPSHOT || S_ISFIFO(f->rec->mode))
+	if (f->rec->rule == CPX_RULE_SNAPSHOT || S_ISFIFO(f->rec->mode) || f->rec->space)
 		return 0; /* made again when it is opened */
 	if (f->rec->rule == CPX_RULE_APPEND) {
 		rc = CPX_E_GONE;

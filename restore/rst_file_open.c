@@ -503,7 +503,7 @@ static int find_by_handle(struct cpx_rst *r, struct cpx_rst_file *f)
 	return 1;
 }
 
-/* A named file that may be missing: made empty, filled when the rules are applied. */
+/* A named file whose content was saved, and that is missing. */
 static int make_named(struct cpx_rst *r, struct cpx_rst_file *f, struct cpx_err *err)
 {
 	CPX_AUTO_FD fd = make_nameless(r, f->rec, true, err);
@@ -511,9 +511,15 @@ static int make_named(struct cpx_rst *r, struct cpx_rst_file *f, struct cpx_err 
 	if (fd < 0)
 		return fd;
 	cpx_log_note("%s is missing; it is made again", f->rec->path);
+	if (S_ISREG(f->rec->mode)) {
+		int rc = cpx_rst_file_fill(r, f, fd, err);
+
+		if (rc < 0)
+			return rc;
+	}
 	dress(r, f->rec, fd);
-	f->fresh = f->ours = true;
-	f->path_fd = cpx_steal_fd(&fd);
+	f->ours = true;
+	f->path_fd = S_ISREG(f->rec->mode) ? only_path(&fd) : cpx_steal_fd(&fd);
 	return 0;
 }
 
@@ -533,7 +539,8 @@ int cpx_rst_file_ready(struct cpx_rst *r, struct cpx_rst_file *f, struct cpx_err
 	if (f->path_fd < 0 || fstat(f->path_fd, &was) < 0)
 		was.st_ino = 0;
 	rc = cpx_rst_file_find(r, f, err);
-	if (rc == CPX_E_NOENT && (f->rec->rule == CPX_RULE_SNAPSHOT || S_ISFIFO(f->rec->mode)))
+	if (rc == CPX_E_NOENT &&
+	    (f->rec->rule == CPX_RULE_SNAPSHOT || f->rec->space || S_ISFIFO(f->rec->mode)))
 		return make_named(r, f, err);
 	if (rc < 0)
 		return rc;

@@ -11,17 +11,18 @@ for f in /proc/self/fd/*; do
 done
 top=$(mktemp -d "${TMPDIR:-/tmp}/cpx-files.XXXXXX") || exit 1
 pid=
+mem=
 
 stop_job() {
 	[ -n "$pid" ] && kill -9 "$pid" 2>/dev/null
 	pid=
 }
-trap 'stop_job; rm -rf "$top"' EXIT
+trap 'stop_job; rm -rf "$top" ${mem:+"$mem"}' EXIT
 
-# A job with a log that it appends to, a log at whose end it writes, a file that it changes in place,
+# A job (NAME [DIR]) with a log that it appends to, a log at whose end it writes, a file that it changes in place,
 # and one that it only reads. It sleeps: what it has open is seen from outside.
 start_job() {
-	w=$top/w.$1
+	w=${2:-$top}/w.$1
 	mkdir "$w" && cd "$w" || exit 1
 	printf 'line 1\nline 2\n' >app
 	printf 'table v1' >db
@@ -146,3 +147,15 @@ restore_job || bad=" not restored;"
 want 'the directory' "$(stat -c '%n %i %s %Y' app db in log)" "$before"
 ls ./*.rolledback.* >/dev/null 2>&1 && bad="$bad something was moved aside;"
 verdict 'files that have not changed are not touched'
+
+mem=$(mktemp -d /dev/shm/cpx-files.XXXXXX) || exit 1
+start_job reboot "$mem"
+bad=
+rm app db in log
+restore_job || bad=" not restored;"
+want app "$(cat app)" "$(printf 'line 1\nline 2')"
+want db "$(cat db)" 'table v1'
+want in "$(cat in)" input
+want log "$(cat log)" start
+want 'position in log' "$(position 8)" 6
+verdict 'files of a file system in memory, which no reboot leaves, are made again'
