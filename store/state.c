@@ -37,7 +37,8 @@ struct desc {
 
 /* clang-format off */
 #define FIELD(rec, k, fname) { #fname, K_##k, offsetof(struct cpx_rec_##rec, fname) },
-#define FIELD_TABLE(t, rname, FIELDS) static const struct field fields_##rname[] = { FIELDS(FIELD) };
+#define FIELD_TABLE(t, rname, FIELDS) \
+	static const struct field fields_##rname[] = { FIELDS(FIELD) };
 CPX_RECS(FIELD_TABLE)
 #define DESC(t, rname, FIELDS) { (t), #rname, sizeof(struct cpx_rec_##rname), fields_##rname, \
 				 sizeof(fields_##rname) / sizeof(fields_##rname[0]) },
@@ -196,7 +197,7 @@ static uint64_t load_int(const struct field *f, const void *rec, size_t *width)
 		return *(const uint32_t *)p;
 	case K_i32:
 		*width = 4;
-		return (uint64_t)(int64_t)*(const int32_t *)p;
+		return (uint64_t)(int64_t) * (const int32_t *)p;
 	default:
 		*width = 8;
 		return *(const uint64_t *)p;
@@ -385,10 +386,11 @@ static int decode_all(struct cpx_state *s, struct cpx_rd *r, struct cpx_err *err
 		if (!d && (flags & REC_OPTIONAL))
 			continue;
 		if (!d)
-			return cpx_err_set(err, CPX_E_FORMAT,
-					   "record type 0x%04x is unknown: the image was made by a "
-					   "newer version",
-					   type);
+			return cpx_err_set(
+				err, CPX_E_FORMAT,
+				"record type 0x%04x is unknown: the image was made by a "
+				"newer version",
+				type);
 		rc = decode_rec(s, d, cpx_rd_init(body, len));
 		if (rc < 0)
 			return cpx_err_set(err, rc, "record '%s' is damaged", d->name);
@@ -455,11 +457,13 @@ static void print_field(const struct field *f, const void *rec, struct cpx_buf *
 			put_text(out, "-");
 		return;
 	case K_blob:
-		snprintf(text, sizeof(text), "<%" PRIu32 " bytes>", ((const struct cpx_blob *)p)->n);
+		snprintf(text, sizeof(text), "<%" PRIu32 " bytes>",
+			 ((const struct cpx_blob *)p)->n);
 		break;
 	case K_u32s:
 	case K_u64s:
-		snprintf(text, sizeof(text), "<%" PRIu32 " values>", ((const struct cpx_blob *)p)->n);
+		snprintf(text, sizeof(text), "<%" PRIu32 " values>",
+			 ((const struct cpx_blob *)p)->n);
 		break;
 	default:
 		v = load_int(f, rec, &width);
@@ -492,9 +496,11 @@ void cpx_state_print(const struct cpx_state *s, struct cpx_buf *out)
 /* Length of the UTF-8 sequence at @p, 0 if it is none. */
 static size_t utf8_length(const unsigned char *p)
 {
-	size_t n = *p < 0x80 ? 1 : *p >= 0xc2 && *p < 0xe0 ? 2 : *p >= 0xe0 && *p < 0xf0 ? 3 :
-		   *p >= 0xf0 && *p < 0xf5			     ? 4 :
-								       0;
+	size_t n = *p < 0x80		     ? 1
+		   : *p >= 0xc2 && *p < 0xe0 ? 2
+		   : *p >= 0xe0 && *p < 0xf0 ? 3
+		   : *p >= 0xf0 && *p < 0xf5 ? 4
+					     : 0;
 
 	for (size_t i = 1; i < n; i++)
 		if ((p[i] & 0xc0) != 0x80)

@@ -41,8 +41,8 @@ typedef uint32_t cpx_k_u32;
 typedef uint64_t cpx_k_u64;
 typedef int32_t cpx_k_i32;
 typedef int64_t cpx_k_i64;
-typedef const char *cpx_k_str;	  /* NUL-terminated, may be NULL; never holds a NUL; <= CPX_STR_MAX */
-typedef struct cpx_blob cpx_k_blob;   /* <= CPX_BLOB_MAX */
+typedef const char *cpx_k_str;	    /* NUL-terminated or NULL; <= CPX_STR_MAX */
+typedef struct cpx_blob cpx_k_blob; /* <= CPX_BLOB_MAX */
 typedef struct cpx_u32s cpx_k_u32s; /* <= CPX_BLOB_MAX bytes */
 typedef struct cpx_u64s cpx_k_u64s;
 
@@ -57,13 +57,13 @@ typedef struct cpx_u64s cpx_k_u64s;
 #include "rec_task.h"
 
 /* All families; each R(type, name, FIELDS). Types: see docs/image-format.md. */
-#define CPX_RECS(R) CPX_RECS_CORE(R) CPX_RECS_TASK(R) CPX_RECS_MM(R) CPX_RECS_FD(R) \
-	CPX_RECS_IPC(R)
+#define CPX_RECS(R) \
+	CPX_RECS_CORE(R) CPX_RECS_TASK(R) CPX_RECS_MM(R) CPX_RECS_FD(R) CPX_RECS_IPC(R)
 
 #define CPX_DECLARE_FIELD(rec, kind, name) cpx_k_##kind name;
-#define CPX_DECLARE_REC(type, name, FIELDS)      \
-	struct cpx_rec_##name {                  \
-		FIELDS(CPX_DECLARE_FIELD)        \
+#define CPX_DECLARE_REC(type, name, FIELDS) \
+	struct cpx_rec_##name {             \
+		FIELDS(CPX_DECLARE_FIELD)   \
 	};
 CPX_RECS(CPX_DECLARE_REC)
 
@@ -73,7 +73,8 @@ enum cpx_rec_type { CPX_RECS(CPX_ENUM_REC) };
 struct cpx_state *cpx_state_new(void); /* NULL: out of memory */
 void cpx_state_free(struct cpx_state *s);
 
-/* A zeroed record at the end of its type's list; NULL: out of memory. Its address never changes. */
+/* A zeroed record at the end of its type's list, at an address that never changes; NULL: out
+ * of memory. */
 void *cpx_state_add(struct cpx_state *s, enum cpx_rec_type type);
 #define cpx_state_new_rec(s, name) ((struct cpx_rec_##name *)cpx_state_add(s, CPX_REC_##name))
 
@@ -85,9 +86,8 @@ size_t cpx_state_count(const struct cpx_state *s, enum cpx_rec_type type);
 const void *cpx_state_at(const struct cpx_state *s, enum cpx_rec_type type, size_t i);
 #define cpx_state_rec(s, name, i) \
 	((const struct cpx_rec_##name *)cpx_state_at(s, CPX_REC_##name, i))
-#define cpx_state_each(s, name, var)                                                         \
-	for (size_t i_##var = 0;                                                             \
-	     i_##var < cpx_state_count(s, CPX_REC_##name); i_##var++)                        \
+#define cpx_state_each(s, name, var)                                                          \
+	for (size_t i_##var = 0; i_##var < cpx_state_count(s, CPX_REC_##name); i_##var++)     \
 		for (const struct cpx_rec_##name *var = cpx_state_rec(s, name, i_##var); var; \
 		     var = NULL)
 
