@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* rec_core.h - records about the image as a whole (types 0x0001..0x00ff). Included by state.h. */
+/* rec_core.h - records about the image as a whole (types 0x0001..0x00ff); for state.h. */
 #ifndef CPX_STORE_REC_CORE_H
 #define CPX_STORE_REC_CORE_H
 

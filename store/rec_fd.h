@@ -10,7 +10,7 @@
 #define CPX_STORE_REC_FD_H
 
 enum cpx_ofd_kind {
-	CPX_OFD_FILE = 1, /* regular file, directory, symlink (O_PATH), fifo by path, known device */
+	CPX_OFD_FILE = 1, /* file, directory, symlink (O_PATH), fifo by path, known device */
 	CPX_OFD_PIPE,
 	CPX_OFD_EVENTFD,
 	CPX_OFD_EPOLL,
@@ -61,7 +61,7 @@ enum cpx_lock_kind {
 	F(ofd, u32, kind)           /* enum cpx_ofd_kind */                                   \
 	F(ofd, u32, flags)          /* O_* as F_GETFL gives them */                           \
 	F(ofd, u64, pos)                                                                      \
-	F(ofd, u32, object)         /* file/shm/pipe/... id; 0 where the record has the ofd's own id */ \
+	F(ofd, u32, object)         /* id of file, shm, pipe …; 0: it is the ofd's own id */ \
 	F(ofd, u32, own_type)       /* F_GETOWN_EX */                                         \
 	F(ofd, i32, own_pid)                                                                  \
 	F(ofd, u32, own_sig)        /* F_GETSIG */                                            \

@@ -9,7 +9,7 @@
 #define CPX_STORE_REC_IPC_H
 
 enum cpx_epoll_item_flags {
-	CPX_EPOLL_SPENT = 1u << 0, /* EPOLLONESHOT that has fired: off until it is armed again */
+	CPX_EPOLL_SPENT = 1u << 0, /* EPOLLONESHOT that has fired: off until armed again */
 };
 
 enum cpx_sock_state {
@@ -23,7 +23,7 @@ enum cpx_sock_state {
 
 enum cpx_sock_flags {
 	CPX_SOCK_LINKED = 1u << 0, /* the name's file is still there */
-	CPX_SOCK_ERROR = 1u << 1,  /* the other side was closed with data unread: ECONNRESET waits */
+	CPX_SOCK_ERROR = 1u << 1,  /* other side closed with data unread: ECONNRESET waits */
 	CPX_SOCK_FIN = 1u << 2,	   /* TCP: our side has sent its end of stream */
 };
 

@@ -11,7 +11,7 @@
 
 enum cpx_vma_kind {
 	CPX_VMA_ANON = 0,     /* private anonymous (also heap and stack) */
-	CPX_VMA_FILE_PRIVATE, /* private mapping of file_id at pgoff; changed pages are in the space */
+	CPX_VMA_FILE_PRIVATE, /* private, of file_id at pgoff; changed pages are in the space */
 	CPX_VMA_FILE_SHARED,  /* shared mapping of file_id */
 	CPX_VMA_SHM,	      /* shared mapping of a shm record */
 	CPX_VMA_SHM_PRIVATE,  /* private mapping of a shm record (a memfd) */
@@ -62,7 +62,7 @@ enum cpx_madv {
 	F(vma, u64, start)                                                                    \
 	F(vma, u64, end)                                                                      \
 	F(vma, u32, prot)           /* PROT_* */                                              \
-	F(vma, u32, flags)          /* MAP_* that matter: GROWSDOWN, LOCKED, NORESERVE, HUGETLB with size */ \
+	F(vma, u32, flags)          /* MAP_* GROWSDOWN, LOCKED, NORESERVE, HUGETLB with size */ \
 	F(vma, u32, kind)           /* enum cpx_vma_kind */                                   \
 	F(vma, u32, file_id)        /* file or shm record */                                  \
 	F(vma, u64, pgoff)          /* bytes into it */                                       \

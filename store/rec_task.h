@@ -12,7 +12,7 @@
 enum cpx_task_state {
 	CPX_TASK_RUNNING = 0,
 	CPX_TASK_STOPPED = 1, /* by a stop signal */
-	CPX_TASK_ZOMBIE = 2,  /* only pid, ppid, pgid, sid, comm, exit_status, exit_signal count */
+	CPX_TASK_ZOMBIE = 2,  /* pid, ppid, pgid, sid, comm, exit_status, exit_signal */
 };
 
 /* How a thread that was inside a system call goes on. */
@@ -77,7 +77,7 @@ enum cpx_resume {
 	F(thread, u64, sched_deadline_ns)                                                     \
 	F(thread, u64, sched_period_ns)                                                       \
 	F(thread, u32, ioprio)                                                                \
-	F(thread, blob, affinity)   /* cpu_set bits, little-endian; empty: all CPUs there were */ \
+	F(thread, blob, affinity)   /* cpu_set bits, little-endian; empty: all CPUs */ \
 	F(thread, u64, timerslack_ns)                                                         \
 	F(thread, u32, pdeathsig)                                                             \
 	F(thread, u32, no_new_privs)                                                          \
