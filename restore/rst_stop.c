@@ -75,7 +75,7 @@ static int into_stop(const struct cpx_tracee *t, int sig, struct cpx_err *err)
 			return 0;
 		if (status >> 16 == 0 && is_stop_signal(got))
 			pass = (uintptr_t)got;
-		if (status >> 16 == 0 && got == (SIGTRAP | 0x80) && sig && sig != SIGSTOP) {
+		if (status >> 16 == 0 && got == (SIGTRAP | 0x80) && sig != SIGSTOP) {
 			sig = SIGSTOP;
 			syscall(SYS_tgkill, t->pid, t->tid, sig);
 		}
@@ -99,9 +99,8 @@ int cpx_rst_stop(struct cpx_rst_task *t, struct cpx_err *err)
 	if (rc == 0)
 		rc = into_stop(lead, sig, err);
 	for (size_t k = 1; k < t->nthreads && rc == 0; k++) {
-		rc = cpx_tcall(&t->threads[k].t, &ret, err, SYS_getpid, 0);
-		if (rc == 0)
-			rc = before_pause(&t->threads[k].t, err);
+		/* no call first: it would take part in the stop on its way */
+		rc = before_pause(&t->threads[k].t, err);
 		if (rc == 0)
 			rc = into_stop(&t->threads[k].t, 0, err);
 	}
