@@ -410,7 +410,8 @@ static int remake(struct cpx_rst *r, struct cpx_rst_file *f, struct cpx_err *err
 	if (S_ISREG(f->rec->mode) && flags)
 		fd = make_tmpfile(r, f->rec->path, flags);
 	f->tmpfile = fd >= 0;
-	if (fd < 0) {
+	/* what came out of an image once had its name from there */
+	if (fd < 0 && strncmp(f->rec->path, "/memfd:", 7) != 0) {
 		rc = make_dirs(r, f->rec->path, &d, err);
 		fd = rc < 0 ? rc : make_nameless(r, f->rec, false, err);
 		remove_dirs(r, &d);

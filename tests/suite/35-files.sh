@@ -159,3 +159,33 @@ want in "$(cat in)" input
 want log "$(cat log)" start
 want 'position in log' "$(position 8)" 6
 verdict 'files of a file system in memory, which no reboot leaves, are made again'
+
+# A shell and a C library of its own, which are upgraded (renamed over) between checkpoint and restart.
+w=$top/w.code
+mkdir -p "$w/lib" && cd "$w" || exit 1
+cp "$(command -v bash)" sh
+cp "$(ldd sh | awk '/libc.so.6/ { print $3 }')" lib/libc.so.6
+mkfifo never
+# shellcheck disable=SC2016 # for the other shell
+LD_LIBRARY_PATH=$w/lib setsid ./sh -c 'n=0; exec 3<>never
+	while :; do read -r -t 0.05 <&3; n=$((n + 1)); printf "%s\n" $n >count; done' </dev/null >out 2>&1 &
+pid=$!
+disown
+sleep 0.5
+"$ctl" dump "$pid" --to "$w/img" >tool 2>&1 </dev/null || echo "# dump: $(cat tool)"
+was=$(cat count)
+printf 'another' >new && mv new lib/libc.so.6
+printf 'another' >new && mv new sh
+bad=
+restore_job || bad=" not restored;"
+sleep 0.5
+[ "$(cat count)" -gt "$((was + 2))" ] || bad="$bad it does not go on: $was, $(cat count);"
+want lib "$(cat lib/libc.so.6)" another
+pid=$(cat pidfile)
+"$ctl" dump "$pid" --to "$w/img2" >>tool 2>&1 </dev/null || bad="$bad no second dump;"
+was=$(cat count)
+rm -rf img && mv img2 img
+restore_job || bad="$bad not restored again;"
+sleep 0.5
+[ "$(cat count)" -gt "$((was + 2))" ] || bad="$bad it does not go on again: $was, $(cat count);"
+verdict 'a program goes on with its own code after an upgrade of program and library'
