@@ -375,6 +375,8 @@ static int cap_one(struct cpx_cap *c, struct cpx_ipc_seen *s, struct cpx_err *er
 				      "%u), which cannot be saved; close it", s->num, rec->type,
 				      rec->proto);
 	rc = cap_opts(c, s, err);
+	if (rc >= 0)
+		rc = cpx_sock_filter(c, s, err);
 	if (rc < 0)
 		return rc;
 	if (is_tcp(rec))

@@ -49,6 +49,8 @@ static int cap_one(struct cpx_cap *c, const struct cpx_ipc_seen *s, struct cpx_e
 		rc = cap_groups(c, s->here, rec, err);
 	if (rc >= 0)
 		rc = cpx_sock_common_opts(c, s->here, rec->id, err);
+	if (rc >= 0)
+		rc = cpx_sock_filter(c, s, err);
 	for (size_t i = 0; rc >= 0 && i < sizeof(opts) / sizeof(*opts); i++)
 		rc = cpx_sock_opt(c, s->here, rec->id, SOL_NETLINK, opts[i], err);
 	if (rc < 0 || c->dry_run || recv(s->here, &byte, 1, MSG_PEEK | MSG_DONTWAIT) < 0)

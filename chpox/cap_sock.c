@@ -16,6 +16,8 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include <linux/filter.h>
+
 #include "base/fd.h"
 #include "cap_sock.h"
 
@@ -75,6 +77,33 @@ int cpx_sock_common_opts(struct cpx_cap *c, int here, uint32_t sock, struct cpx_
 	for (size_t i = 0; rc >= 0 && i < sizeof(opts) / sizeof(*opts); i++)
 		rc = cpx_sock_opt(c, here, sock, SOL_SOCKET, opts[i], err);
 	return rc;
+}
+
+/* A socket filter: the length counts instructions. */
+int cpx_sock_filter(struct cpx_cap *c, const struct cpx_ipc_seen *s, struct cpx_err *err)
+{
+	const struct cpx_rec_sock *rec = s->rec;
+	struct sock_filter prog[BPF_MAXINSNS];
+	struct cpx_rec_sockopt *o;
+	socklen_t n = BPF_MAXINSNS;
+
+	if (getsockopt(s->here, SOL_SOCKET, SO_GET_FILTER, prog, &n)) {
+		if (errno != EACCES)
+			return 0;
+		return cpx_cap_refuse(c, s->t, err,
+				      "fd %d is a socket with a BPF program, which cannot be "
+				      "read; detach it", s->num);
+	}
+	if (!n || n > BPF_MAXINSNS)
+		return 0;
+	o = cpx_state_new_rec(c->st, sockopt);
+	if (!o)
+		return nomem(err);
+	o->sock = rec->id;
+	o->level = SOL_SOCKET;
+	o->opt = SO_ATTACH_FILTER;
+	o->value = cpx_state_blob(c->st, prog, n * sizeof(*prog));
+	return o->value.p ? 0 : nomem(err);
 }
 
 int cpx_sock_names(struct cpx_cap *c, int here, struct cpx_rec_sock *rec, struct cpx_err *err)

@@ -280,6 +280,8 @@ static int cap_own(struct cpx_cap *c, int nl, struct cpx_ipc_seen *s, struct cpx
 		rc = cap_path(c, s->here, rec, err);
 	if (rc >= 0)
 		rc = cpx_sock_common_opts(c, s->here, rec->id, err);
+	if (rc >= 0)
+		rc = cpx_sock_filter(c, s, err);
 	if (rc < 0 || c->dry_run || in.state == STATE_LISTEN)
 		return rc;
 	cap_peer_cred(c, s->here, rec);

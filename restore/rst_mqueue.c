@@ -80,6 +80,8 @@ static int make(struct cpx_rst *r, const struct cpx_rec_mqueue *rec, struct cpx_
 		return cpx_err_sys(err, errno, "opening message queue %s", rec->name);
 	if (rec->unlinked)
 		mq_unlink(name);
+	if (r->opts->trusted && fchown(fd, rec->uid, rec->gid) && errno != EPERM)
+		return cpx_err_sys(err, errno, "owner of message queue %s", rec->name);
 	if (fchmod(fd, rec->mode & 0777) && errno != EPERM)
 		return cpx_err_sys(err, errno, "mode of message queue %s", rec->name);
 	rc = fill(r, rec, fd, err);

@@ -12,6 +12,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <linux/filter.h>
+
 #include "../chpox/base/fd.h"
 #include "../chpox/base/log.h"
 #include "rst_sock.h"
@@ -64,6 +66,19 @@ int cpx_sock_new(struct cpx_rst *r, int family, int type, int proto, struct cpx_
 	return fd < 0 ? cpx_err_sys(err, sys, "socket") : fd;
 }
 
+static int set_filter(int fd, const struct cpx_rec_sockopt *o)
+{
+	struct sock_fprog prog = { .len = (unsigned short)(o->value.n / sizeof(struct sock_filter)),
+				   .filter = (struct sock_filter *)o->value.p };
+
+	if (o->value.n % sizeof(struct sock_filter) ||
+	    o->value.n / sizeof(struct sock_filter) > BPF_MAXINSNS) {
+		errno = EINVAL;
+		return -1;
+	}
+	return setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &prog, sizeof(prog));
+}
+
 /* The kernel doubles what it is given. */
 static int set_buffer(int fd, int opt, const struct cpx_rec_sockopt *o)
 {
@@ -88,6 +103,11 @@ int cpx_sock_set_opts(struct cpx_rst *r, uint32_t id, int fd, struct cpx_err *er
 		/* a bound socket's cannot change any more; set before, by rst_inet.c */
 		if (o->sock != id || (o->level == IPPROTO_IPV6 && o->opt == IPV6_V6ONLY))
 			continue;
+		if (o->level == SOL_SOCKET && o->opt == SO_ATTACH_FILTER) {
+			if (set_filter(fd, o))
+				return cpx_err_sys(err, errno, "socket filter");
+			continue;
+		}
 		if (!getsockopt(fd, (int)o->level, (int)o->opt, now, &len) && len == o->value.n &&
 		    !memcmp(now, o->value.p, len))
 			continue;

@@ -178,7 +178,7 @@ static int clear_path(const struct name *n, int type)
 
 /* In a child for the sake of its own working directory. Return: errno or 0. */
 static int bind_there(int fd, int type, const char *dir, const struct name *n,
-		      const struct cpx_rec_sock *rec, bool keep)
+		      const struct cpx_rec_sock *rec, bool keep, bool trusted)
 {
 	int sys;
 
@@ -193,6 +193,8 @@ static int bind_there(int fd, int type, const char *dir, const struct name *n,
 		return errno;
 	if (!keep)
 		return unlink(n->un.sun_path) ? errno : 0;
+	if (trusted && lchown(n->un.sun_path, rec->path_uid, rec->path_gid) && errno != EPERM)
+		return errno;
 	if (chmod(n->un.sun_path, rec->path_mode & 07777))
 		return errno;
 	return 0;
@@ -225,7 +227,8 @@ static int bind_name(struct cpx_rst *r, int fd, const struct cpx_rec_sock *rec, 
 	pid = fork();
 	if (!pid)
 		_exit(aside ? bind_aside(fd, dir, &n) :
-			      bind_there(fd, (int)rec->type, dir, &n, rec, keep));
+			      bind_there(fd, (int)rec->type, dir, &n, rec, keep,
+					 r->opts->trusted));
 	if (pid < 0)
 		return cpx_err_sys(err, errno, "fork");
 	while (waitpid(pid, &status, __WALL) < 0 && errno == EINTR)
