@@ -62,7 +62,7 @@ enum cpx_madv {
 	F(vma, u64, start)                                                                    \
 	F(vma, u64, end)                                                                      \
 	F(vma, u32, prot)           /* PROT_* */                                              \
-	F(vma, u32, flags)          /* MAP_* GROWSDOWN, LOCKED, NORESERVE, HUGETLB with size */ \
+	F(vma, u32, flags)          /* MAP_* GROWSDOWN, LOCKED, NORESERVE, HUGETLB and size */ \
 	F(vma, u32, kind)           /* enum cpx_vma_kind */                                   \
 	F(vma, u32, file_id)        /* file or shm record */                                  \
 	F(vma, u64, pgoff)          /* bytes into it */                                       \

@@ -3,6 +3,8 @@
 #include "store_fixture.h"
 
 #include <jansson.h>
+#include <signal.h>
+#include <sys/wait.h>
 
 struct shape {
 	enum cpx_codec codec;
@@ -469,6 +471,49 @@ static void lists_newest_first_and_cleans(void **state)
 	free(g.p);
 }
 
+/* SIGKILL at any moment: the old generation is whole, the new one whole or not there. */
+static void a_killed_writer_harms_nothing(void **state)
+{
+	struct pages g = make_pages(40 * CPX_PAGE, 0), big = make_pages(3000 * CPX_PAGE, 0);
+	const struct cpx_gen_id below = gen(100);
+	struct cpx_err err = { 0 };
+	char *dir = make_dir(NULL);
+	struct cpx_store *s = open_dir(dir);
+	int finished = 0;
+
+	(void)state;
+	fill(&g, FILL_TEXT);
+	fill(&big, FILL_TEXT);
+	OK(write_gen(s, 1, &g, NULL, NULL, &err));
+	for (uint64_t seq = 2; seq < 22; seq++) {
+		struct cpx_gen_id id = gen(seq);
+		pid_t pid = fork();
+		int rc;
+
+		assert_true(pid >= 0);
+		if (pid == 0)
+			_exit(write_gen(s, seq, &big, NULL, NULL, &err) < 0);
+		usleep((useconds_t)(next_random(&g.random) % 150000));
+		kill(pid, SIGKILL);
+		assert_int_equal(waitpid(pid, NULL, 0), pid);
+		OK(check_gen(s, 1, &g, &err));
+		rc = check_gen(s, seq, &big, &err);
+		if (rc < 0)
+			assert_int_equal(rc, CPX_E_NOENT);
+		else
+			OK(cpx_store_remove(s, &id, &err));
+		finished += rc == 0;
+	}
+	print_message("%d of 20 writers came to the end\n", finished);
+	assert_true(cpx_store_clean(s, &below, &err) >= 0);
+	assert_int_equal(count_files(s, "jobs/job"), 2);
+	OK(check_gen(s, 1, &g, &err));
+	cpx_store_close(s);
+	remove_tree(dir);
+	free(g.p);
+	free(big.p);
+}
+
 static void prints_text_and_json(void **state)
 {
 	struct pages g = make_pages(40 * CPX_PAGE, 0);
@@ -521,6 +566,7 @@ int main(void)
 		cmocka_unit_test(a_reader_that_fails_fails_the_commit),
 		cmocka_unit_test(bad_arguments_are_refused),
 		cmocka_unit_test(lists_newest_first_and_cleans),
+		cmocka_unit_test(a_killed_writer_harms_nothing),
 		cmocka_unit_test(prints_text_and_json),
 	};
 
