@@ -424,8 +424,6 @@ static int dir_of(struct cpx_cap *c, struct cpx_cap_task *t, const char *name, u
 	ssize_t n = readlinkat(t->proc_fd, name, link, sizeof(link) - 1);
 	int rc;
 
-	if (fd >= 0 && n < 0 && errno == ENAMETOOLONG)
-		return cpx_cap_refuse(c, t, err, "the path of its %s is too long", name);
 	if (fd < 0 || n < 0)
 		return gone(c, errno) ? 0
 				      : cpx_err_sys(err, errno, "pid %d: its %s", t->pid, name);

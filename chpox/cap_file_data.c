@@ -36,7 +36,7 @@
 #include <unistd.h>
 #include <xxhash.h>
 
-#define COPY_MAX (32ull << 20) /* bytes of files held in memory */
+#define COPY_MAX (256ull << 20) /* bytes of files held in memory */
 #define TAIL (64u << 10)
 #define CODE_MAX (512ull << 20)
 #define PUT_STEP (8u << 20)

@@ -100,7 +100,7 @@ static int filter_record(struct cpx_cap *c, const void *bytes, size_t n, uint32_
 {
 	struct cpx_rec_seccomp *rec;
 
-	cpx_state_each (c->st, seccomp, have)
+	cpx_state_each(c->st, seccomp, have)
 		if (have->flags == flags && have->filter.n == n &&
 		    memcmp(have->filter.p, bytes, n) == 0)
 			return (int)i_have;
@@ -141,17 +141,15 @@ static int capture_seccomp(struct cpx_cap *c, struct cpx_cap_task *t, struct cpx
 
 	th->rec->seccomp = s->seccomp;
 	if (s->seccomp == 1)
-		return cpx_cap_refuse(
-			c, t, err,
-			"it is in seccomp strict mode, which lets nobody look inside");
+		return cpx_cap_refuse(c, t, err,
+				      "it is in seccomp strict mode, which lets nobody look inside");
 	if (s->seccomp == 0 || c->dry_run)
 		return 0;
 	for (; n < SECCOMP_FILTERS_MAX; n++) {
 		int rc;
 
 		errno = 0;
-		if (ptrace(PTRACE_SECCOMP_GET_FILTER, th->t.tid, (void *)(uintptr_t)n, NULL) <
-			    0 &&
+		if (ptrace(PTRACE_SECCOMP_GET_FILTER, th->t.tid, (void *)(uintptr_t)n, NULL) < 0 &&
 		    errno == ENOENT)
 			break;
 		rc = one_filter(c, t, th->t.tid, n, err);
@@ -170,8 +168,7 @@ static int capture_seccomp(struct cpx_cap *c, struct cpx_cap_task *t, struct cpx
 	return 0;
 }
 
-/* --- one thread from outside ----------------------------------------------------------------
- */
+/* --- one thread from outside ---------------------------------------------------------------- */
 
 static int fill_creds(struct cpx_cap *c, struct cpx_rec_thread *rec,
 		      const struct cpx_proc_status *s, struct cpx_err *err)
@@ -219,8 +216,7 @@ static int fill_sched(struct cpx_rec_thread *rec, pid_t tid, struct cpx_err *err
 	return 0;
 }
 
-/* The CPUs it may use; empty where these are all there are, so that it may use all elsewhere.
- */
+/* The CPUs it may use; empty where these are all there are, so that it may use all elsewhere. */
 static int fill_affinity(struct cpx_cap *c, struct cpx_rec_thread *rec, pid_t tid,
 			 struct cpx_err *err)
 {
@@ -250,15 +246,15 @@ static void fill_lists(struct cpx_rec_thread *rec, pid_t tid)
 		rec->robust_list = (uintptr_t)head;
 		rec->robust_len = len;
 	}
-	if (ptrace(PTRACE_GET_RSEQ_CONFIGURATION, tid, sizeof(rseq), &rseq) > 0) {
+	if (ptrace(PTRACE_GET_RSEQ_CONFIGURATION, tid, sizeof(rseq), &rseq) >
+	    0) {
 		rec->rseq_addr = rseq.rseq_abi_pointer;
 		rec->rseq_size = rseq.rseq_abi_size;
 		rec->rseq_sig = rseq.signature;
 	}
 }
 
-/* --- one thread from inside -----------------------------------------------------------------
- */
+/* --- one thread from inside ----------------------------------------------------------------- */
 
 /* prctl(@option) whose answer is its return value; 0 where the kernel does not know it. */
 static int ask(struct cpx_cap_thread *th, int option, uint32_t *out, struct cpx_err *err)
@@ -282,8 +278,7 @@ static int ask_at(struct cpx_cap_thread *th, int option, size_t size, uint64_t *
 	cpx_tracee_reset(&th->t);
 	at = cpx_tracee_push(&th->t, &zero, sizeof(zero));
 	if (!at)
-		return cpx_err_set(err, CPX_E_SYS, "no room for a call in process %d",
-				   th->t.pid);
+		return cpx_err_set(err, CPX_E_SYS, "no room for a call in process %d", th->t.pid);
 	rc = cpx_tcall(&th->t, &ret, err, SYS_prctl, (uint64_t)option, at);
 	if (rc == 0 && ret >= 0)
 		rc = cpx_tracee_read(&th->t, at, &value, size, err);
@@ -301,8 +296,7 @@ static int ask_altstack(struct cpx_cap_thread *th, struct cpx_err *err)
 	cpx_tracee_reset(&th->t);
 	at = cpx_tracee_push(&th->t, &ss, sizeof(ss));
 	if (!at)
-		return cpx_err_set(err, CPX_E_SYS, "no room for a call in process %d",
-				   th->t.pid);
+		return cpx_err_set(err, CPX_E_SYS, "no room for a call in process %d", th->t.pid);
 	rc = cpx_tok(&th->t, NULL, err, "alternate stack", SYS_sigaltstack, 0, at);
 	if (rc == 0)
 		rc = cpx_tracee_read(&th->t, at, &ss, sizeof(ss), err);
@@ -328,8 +322,7 @@ static int ask_rare(struct cpx_cap_task *t, struct cpx_cap_thread *th, struct cp
 		rc = ask_at(th, PR_GET_PDEATHSIG, 4, &v, err);
 		rec->pdeathsig = (uint32_t)v;
 	}
-	if (rc == 0 &&
-	    (leader || lead->securebits || rec->cap_permitted != lead->cap_permitted))
+	if (rc == 0 && (leader || lead->securebits || rec->cap_permitted != lead->cap_permitted))
 		rc = ask(th, PR_GET_SECUREBITS, &rec->securebits, err);
 	if (rc == 0 && (leader || lead->tsc_mode != PR_TSC_ENABLE)) {
 		v = PR_TSC_ENABLE;
@@ -387,8 +380,7 @@ static int capture_thread(struct cpx_cap *c, struct cpx_cap_task *t, struct cpx_
 	return ask_thread(t, th, err);
 }
 
-/* --- the process ----------------------------------------------------------------------------
- */
+/* --- the process ---------------------------------------------------------------------------- */
 
 static int fill_limits(struct cpx_cap *c, struct cpx_cap_task *t, struct cpx_err *err)
 {
@@ -465,83 +457,9 @@ static bool same_ns(int proc_fd, const char *path, const struct cpx_cap_task *ot
 	       (a.st_dev == b.st_dev && a.st_ino == b.st_ino);
 }
 
-#define MOUNTINFO_MAX (4u << 20)
-
-/* "major:minor root mountpoint" of a mountinfo line, NUL-terminated in place; NULL: of no
- * interest. */
-static char *mount_key(char *line)
-{
-	char *sep = strstr(line, " - "), *p = line, *end;
-
-	/* a job's box has its own of these two */
-	if (!sep || !strncmp(sep + 3, "proc ", 5) || !strncmp(sep + 3, "devpts ", 7))
-		return NULL;
-	for (int field = 0; p && field < 2; field++)
-		p = strchr(p + 1, ' ');
-	end = p;
-	for (int field = 0; end && field < 3; field++)
-		end = strchr(end + 1, ' ');
-	if (!p || !end)
-		return NULL;
-	*end = 0;
-	return p;
-}
-
-static int cmp_text(const void *a, const void *b)
-{
-	return strcmp(*(char *const *)a, *(char *const *)b);
-}
-
-/* The mounts of @text, sorted. Return: their number; *@out is malloc'ed and points into @text.
- */
-static size_t mount_keys(char *text, char ***out)
-{
-	size_t n = 0, cap = 0;
-	char *save = NULL;
-
-	*out = NULL;
-	for (char *l = strtok_r(text, "\n", &save); l; l = strtok_r(NULL, "\n", &save)) {
-		char *key = mount_key(l);
-
-		if (!key)
-			continue;
-		if (n == cap) {
-			void *p = realloc(*out, (cap = cap ? cap * 2 : 64) * sizeof(char *));
-
-			if (!p)
-				return n;
-			*out = p;
-		}
-		(*out)[n++] = key;
-	}
-	if (n)
-		qsort(*out, n, sizeof(char *), cmp_text);
-	return n;
-}
-
-/* Does the job see the same file systems in the same places as we do? */
-static bool same_mounts(const struct cpx_cap_task *t)
-{
-	CPX_AUTO_FREE char *theirs = NULL, *ours = NULL;
-	CPX_AUTO_FREE char **a = NULL, **b = NULL;
-	size_t n, m;
-
-	if (cpx_read_file(t->proc_fd, "mountinfo", MOUNTINFO_MAX, &theirs, NULL) < 0 ||
-	    cpx_read_file(AT_FDCWD, "/proc/self/mountinfo", MOUNTINFO_MAX, &ours, NULL) < 0)
-		return true;
-	n = mount_keys(theirs, &a);
-	m = mount_keys(ours, &b);
-	if (n != m)
-		return false;
-	for (size_t i = 0; i < n; i++)
-		if (strcmp(a[i], b[i]) != 0)
-			return false;
-	return true;
-}
-
 /*
- * Namespaces are not made again: the whole job must be in the same ones, and in ours, but for
- * those that a keeper or a restart gives it (PID, mount, time).
+ * Namespaces are not made again: the whole job must be in the same ones, and in ours, but for those
+ * that a keeper or a restart gives it (PID, mount, time).
  */
 static int check_namespaces(struct cpx_cap *c, struct cpx_cap_task *t, struct cpx_err *err)
 {
@@ -556,20 +474,14 @@ static int check_namespaces(struct cpx_cap *c, struct cpx_cap_task *t, struct cp
 	};
 	struct cpx_cap_task *root = c->tasks[0];
 
-	if (t == root && !same_ns(t->proc_fd, "ns/mnt", NULL) && !same_mounts(t))
-		return cpx_cap_refuse(
-			c, t, err,
-			"it is in a mount namespace of its own with other mounts than "
-			"here, which cannot be made again");
 	for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++) {
 		if (t == root && all[i].may_be_own)
 			continue;
 		if (!same_ns(t->proc_fd, all[i].path, t == root ? NULL : root))
-			return cpx_cap_refuse(
-				c, t, err,
-				"it is in a %s namespace of its own, which cannot be "
-				"made again",
-				all[i].what);
+			return cpx_cap_refuse(c, t, err,
+					      "it is in a %s namespace of its own, which cannot be "
+					      "made again",
+					      all[i].what);
 	}
 	return 0;
 }

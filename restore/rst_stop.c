@@ -87,23 +87,23 @@ int cpx_rst_stop(struct cpx_rst_task *t, struct cpx_err *err)
 	int sig = is_stop_signal((int)t->rec->stop_signal) ? (int)t->rec->stop_signal : SIGSTOP;
 	struct cpx_tracee *lead = &t->threads[0].t;
 	int64_t ret;
-	/* a call first: registers and mask are then ours */
-	int rc = cpx_tcall(lead, &ret, err, SYS_getpid, 0);
+	int rc = 0;
 
+	/*
+	 * A call first: registers and mask are then ours. In all threads before the signal: a
+	 * call in one that has the stop before it would take part in it, and only once.
+	 */
+	for (size_t k = 0; k < t->nthreads && rc == 0; k++) {
+		rc = cpx_tcall(&t->threads[k].t, &ret, err, SYS_getpid, 0);
+		if (rc == 0)
+			rc = before_pause(&t->threads[k].t, err);
+	}
 	if (rc == 0)
 		rc = set_mask(lead, ~(1ull << (sig - 1)), err);
-	if (rc == 0)
-		rc = before_pause(lead, err);
 	if (rc == 0 && syscall(SYS_tgkill, t->pid, lead->tid, sig) < 0)
 		rc = trace_err(lead, "stop", err);
-	if (rc == 0)
-		rc = into_stop(lead, sig, err);
-	for (size_t k = 1; k < t->nthreads && rc == 0; k++) {
-		/* no call first: it would take part in the stop on its way */
-		rc = before_pause(&t->threads[k].t, err);
-		if (rc == 0)
-			rc = into_stop(&t->threads[k].t, 0, err);
-	}
+	for (size_t k = 0; k < t->nthreads && rc == 0; k++)
+		rc = into_stop(&t->threads[k].t, k ? 0 : sig, err);
 	if (rc == 0)
 		rc = set_mask(lead, ~0ull, err);
 	if (rc == 0 && t->rec->stop_waited && t->parent)
