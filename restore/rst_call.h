@@ -26,6 +26,12 @@ int cpx_rst_bytes_drop(struct cpx_tracee *t, struct cpx_rst_bytes *b, struct cpx
 /* Before anything is created: refuse what the owner may not have (unless trusted). */
 int cpx_rst_creds_check(const struct cpx_rst *r, struct cpx_err *err);
 
+/*
+ * Before the threads exist: the filters that all have, so that they are one chain as they were.
+ * They do not act yet: we hold the threads with PTRACE_O_SUSPEND_SECCOMP.
+ */
+int cpx_rst_filters_common(struct cpx_rst *r, struct cpx_rst_task *t, struct cpx_err *err);
+
 /* Ids, groups, capabilities, securebits, no_new_privs, seccomp filters, pdeathsig. */
 int cpx_rst_creds_set(struct cpx_rst *r, struct cpx_rst_task *t, struct cpx_rst_thread *th,
 		      struct cpx_err *err);

@@ -170,14 +170,37 @@ static int add_filter(struct cpx_tracee *t, const struct cpx_rec_seccomp *f, str
 	return rc < 0 ? rc : cpx_rst_bytes_drop(t, &code, err);
 }
 
-static int set_filters(struct cpx_rst *r, struct cpx_rst_thread *th, struct cpx_err *err)
+/* How many filters all threads of the process have in common, from the oldest on. */
+static uint32_t common_filters(const struct cpx_rst_task *t)
+{
+	const struct cpx_u32s *lead = &t->threads[0].rec->seccomp_filters;
+	uint32_t n = lead->n;
+
+	for (size_t k = 1; k < t->nthreads; k++) {
+		const struct cpx_u32s *own = &t->threads[k].rec->seccomp_filters;
+		uint32_t same = 0;
+
+		while (same < n && same < own->n && own->v[same] == lead->v[same])
+			same++;
+		n = same;
+	}
+	return n;
+}
+
+static int add_filters(struct cpx_rst *r, struct cpx_rst_thread *th, uint32_t from, uint32_t to,
+		       struct cpx_err *err)
 {
 	int rc = 0;
 
-	for (uint32_t i = 0; i < th->rec->seccomp_filters.n && rc == 0; i++)
+	for (uint32_t i = from; i < to && rc == 0; i++)
 		rc = add_filter(&th->t, cpx_state_rec(r->st, seccomp, th->rec->seccomp_filters.v[i]),
 				err);
 	return rc;
+}
+
+int cpx_rst_filters_common(struct cpx_rst *r, struct cpx_rst_task *t, struct cpx_err *err)
+{
+	return add_filters(r, &t->threads[0], 0, common_filters(t), err);
 }
 
 /* --- ids ---------------------------------------------------------------------------------------- */
@@ -310,7 +333,7 @@ int cpx_rst_creds_set(struct cpx_rst *r, struct cpx_rst_task *t, struct cpx_rst_
 	if (rc == 0 && rec->no_new_privs)
 		rc = call(th, "no_new_privs", err, SYS_prctl, PR_SET_NO_NEW_PRIVS, 1, 0);
 	if (rc == 0)
-		rc = set_filters(r, th, err);
+		rc = add_filters(r, th, common_filters(t), rec->seccomp_filters.n, err);
 	if (rc < 0)
 		return rc;
 	ids = !same_ids(rec, &s);

@@ -93,14 +93,13 @@ static int core_task(struct cpx_rst *r, void *priv, struct cpx_rst_task *t, stru
 	struct cpx_tracee *lead = &t->threads[0].t;
 	int rc = 0;
 
-	(void)r;
 	(void)priv;
 	/* threads inherit it */
 	if (t->rec->personality != (uint32_t)personality(0xffffffff))
 		rc = cpx_tok(lead, NULL, err, "personality", SYS_personality, t->rec->personality);
 	if (rc == 0 && t->fs_of == t)
 		rc = cpx_tok(lead, NULL, err, "umask", SYS_umask, t->rec->umask & 0777);
-	return rc;
+	return rc < 0 ? rc : cpx_rst_filters_common(r, t, err);
 }
 
 /* --- one thread --------------------------------------------------------------------------------- */
