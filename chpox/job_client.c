@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <spawn.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -19,6 +20,7 @@
 #include "ctl.h"
 
 #define START_TRIES 100
+#define CALL_TRIES 5
 #define START_NAP_NS 20000000
 
 int cpx_beside(const char *name, char *out, size_t size)
@@ -126,20 +128,47 @@ int cpx_client_answer(int sock, const char *what, json_t **answer, int *fd_back,
 	return r;
 }
 
+/* Requests that change nothing are sent again when the daemon was replaced meanwhile. */
+static bool only_looks(const json_t *req)
+{
+	static const char *const ops[] = { "list", "show", "logs" };
+	const char *op = cpx_proto_str(req, "op");
+
+	for (size_t i = 0; op && i < sizeof(ops) / sizeof(ops[0]); i++)
+		if (!strcmp(op, ops[i]))
+			return true;
+	return false;
+}
+
+static int call_once(const struct cpx_ctl *ctl, json_t *req, const int *fds, size_t nfds,
+		     json_t **answer, int *fd_back, struct cpx_err *err)
+{
+	CPX_AUTO_FD sock = cpx_client_open(ctl, err);
+	const char *op = cpx_proto_str(req, "op");
+	int r;
+
+	if (sock < 0)
+		return sock;
+	r = cpx_proto_send(sock, json_incref(req), fds, nfds, err);
+	return r < 0 ? CPX_E_GONE : cpx_client_answer(sock, op, answer, fd_back, err);
+}
+
 int cpx_client_call(const struct cpx_ctl *ctl, json_t *req, const int *fds, size_t nfds,
 		    json_t **answer, int *fd_back, struct cpx_err *err)
 {
-	CPX_AUTO_FD sock = cpx_client_open(ctl, err);
-	char what[32];
-	int r;
+	struct timespec nap = { .tv_nsec = START_NAP_NS };
+	int r = CPX_E_NOMEM;
 
-	if (sock < 0) {
-		json_decref(req);
-		return sock;
+	for (int i = 0; req && i < CALL_TRIES; i++) {
+		r = call_once(ctl, req, fds, nfds, answer, fd_back, err);
+		if (r != CPX_E_GONE || !only_looks(req))
+			break;
+		nanosleep(&nap, NULL);
 	}
-	snprintf(what, sizeof(what), "%s", req ? cpx_proto_str(req, "op") : "");
-	r = cpx_proto_send(sock, req, fds, nfds, err);
-	return r < 0 ? r : cpx_client_answer(sock, what, answer, fd_back, err);
+	if (!req)
+		cpx_err_set(err, r, "out of memory");
+	json_decref(req);
+	return r;
 }
 
 int cpx_client_root(const struct cpx_ctl *ctl, const char *job, pid_t *out, struct cpx_err *err)

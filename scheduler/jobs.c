@@ -60,6 +60,17 @@ static int not_running(const struct cpx_reg_job *job, struct cpx_err *err)
 			   cpx_job_state_name(job->state));
 }
 
+/* The keeper at work on the job: not one that has done it and is about to end. */
+static struct cpxd_conn *working_keeper(struct cpxd *d, const struct cpx_reg_job *job)
+{
+	struct cpxd_conn *k = cpxd_keeper_of(d, job->name);
+
+	if (k && !k->starting &&
+	    (job->state != CPX_JOB_RUNNING || !cpx_live_check(&job->keeper)))
+		return NULL;
+	return k;
+}
+
 static struct cpxd_conn *keeper_for(struct cpxd_conn *c, const json_t *m,
 				    struct cpx_reg_job *job, struct cpx_err *err)
 {
@@ -67,7 +78,7 @@ static struct cpxd_conn *keeper_for(struct cpxd_conn *c, const json_t *m,
 
 	if (find_job(c, m, job, err) < 0)
 		return NULL;
-	k = cpxd_keeper_of(c->d, job->name);
+	k = working_keeper(c->d, job);
 	if (!k || job->state != CPX_JOB_RUNNING) {
 		not_running(job, err);
 		return NULL;
@@ -79,6 +90,7 @@ static struct cpxd_conn *keeper_for(struct cpxd_conn *c, const json_t *m,
 static void ask_keeper(struct cpxd_conn *c, struct cpxd_conn *k, json_t *req)
 {
 	c->pending = ++c->d->last_id;
+	c->at = k;
 	strcpy(c->job, k->job);
 	json_object_set_new(req, "id", json_integer(c->pending));
 	cpxd_answer(k, req);
@@ -94,6 +106,7 @@ static int launch(struct cpxd_conn *c, struct cpxd_launch *l, struct cpx_err *er
 	r = cpxd_launch(c->d, l, err);
 	if (r < 0)
 		c->pending = 0;
+	c->at = r < 0 ? NULL : cpxd_keeper_of(c->d, l->job);
 	return r;
 }
 
@@ -410,16 +423,17 @@ static int op_attach(struct cpxd_conn *c, const json_t *m, struct cpx_err *err)
 static int may_start(struct cpxd *d, const struct cpx_reg_job *job, bool recover,
 		     struct cpx_err *err)
 {
-	struct cpxd_conn *k = cpxd_keeper_of(d, job->name);
+	struct cpxd_conn *k = working_keeper(d, job);
 
-	/* the keeper of a job that has ended says so before it exits: it is no obstacle */
-	if ((k && (k->starting || job->state == CPX_JOB_RUNNING)) ||
-	    (job->state == CPX_JOB_RUNNING && cpx_live_check(&job->keeper)))
+	if (k || (job->state == CPX_JOB_RUNNING && cpx_live_check(&job->keeper)))
 		return cpx_err_set(
 			err, CPX_E_BUSY,
-			"job '%s' runs; 'checkpoint --kill' or 'signal %s KILL' ends it "
-			"first",
+			"job '%s' runs; 'checkpoint --kill' or 'signal %s KILL' ends "
+			"it first",
 			job->name, job->name);
+	k = cpxd_keeper_of(d, job->name);
+	if (k)
+		cpxd_close(k);
 	if (recover)
 		return 0;
 	if (!cpxd_lost(job) && job->state == CPX_JOB_RUNNING)
@@ -489,7 +503,7 @@ static int op_list(struct cpxd_conn *c, const json_t *m, struct cpx_err *err)
 		v = cpxd_view(&job);
 		json_object_set_new(
 			v, "recoverable",
-			json_boolean(recoverable(&job) && !cpxd_keeper_of(c->d, job.name)));
+			json_boolean(recoverable(&job) && !working_keeper(c->d, &job)));
 		json_array_append_new(list, v);
 	}
 	cpx_registry_names_free(names);
@@ -623,7 +637,7 @@ static int op_rm(struct cpxd_conn *c, const json_t *m, struct cpx_err *err)
 
 	if (r < 0)
 		return r;
-	k = cpxd_keeper_of(c->d, job.name);
+	k = working_keeper(c->d, &job);
 	if (!k && (job.state != CPX_JOB_RUNNING || cpxd_lost(&job))) {
 		r = remove_job(c->d, job.name, err);
 		if (r >= 0)
@@ -734,7 +748,7 @@ void cpxd_keeper_gone(struct cpxd_conn *k)
 	for (bool again = true; again;) {
 		again = false;
 		for (struct cpxd_conn *c = d->conns; c && !again; c = c->next) {
-			if (c->keeper || !c->pending || strcmp(c->job, k->job))
+			if (c->keeper || !c->pending || c->at != k)
 				continue;
 			c->pending = 0;
 			again = true;

@@ -35,10 +35,11 @@ struct cpxd_conn {
 	pid_t pid;
 	char job[CPX_JOB_NAME_MAX]; /* keeper: its job; client: the one it waits for */
 	bool keeper;
-	bool starting;	 /* keeper: it has not said yet how its start went */
-	int64_t pending; /* client: number of its request at a keeper, 0: none */
-	bool waits;	 /* client: for the job's end */
-	bool remove_job; /* client: if its request fails the new job is removed */
+	bool starting;		    /* keeper: it has not said yet how its start went */
+	int64_t pending;	    /* client: number of its request at a keeper, 0: none .. */
+	const struct cpxd_conn *at; /* .. and that keeper */
+	bool waits;		    /* client: for the job's end */
+	bool remove_job;	    /* client: if its request fails the new job is removed */
 	bool closing;
 };
 

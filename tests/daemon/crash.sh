@@ -42,12 +42,11 @@ is "it ends as it should" $? 0
 check "its output" cmp "$work/expected" <(ctl logs d)
 
 # the keeper alone
-ctl run --name k -- python3 "$here/counter.py" 60 0.05 4 >/dev/null
+ctl run --name k -- python3 "$here/counter.py" 150 0.05 4 >/dev/null
 pid=$(field k pid)
 kill -9 "$(field k keeper_pid)"
-sleep 2
-is "the job runs on under another keeper" "$(field k state) $(field k pid)" "RUNNING $pid"
-check "which can checkpoint it" ctl checkpoint k
+check "another keeper takes over" await 10 ctl checkpoint k
+is "the job has run on" "$(field k state) $(field k pid)" "RUNNING $pid"
 ctl wait k
 is "and knows its status" $? 4
 

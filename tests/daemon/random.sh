@@ -22,7 +22,10 @@ for ((i = 0; i < ${ROUNDS:-6}; i++)); do
 		kill_everything
 		wait
 		;;
-	1) kill -9 "$(daemon_pid)" 2>/dev/null ;;
+	1)
+		kill -9 "$(daemon_pid)" 2>/dev/null
+		sleep 0.1 # it takes no connection any more
+		;;
 	*) kill_everything ;;
 	esac
 	out=$(ctl recover --all 2>&1) || not_ok "recover in round $i: $out"

@@ -25,9 +25,9 @@ ctl ps >/dev/null
 install -d -o $alice -g $alice "$work/alice"
 cp "$here/counter.py" "$work/counter.py"
 chmod 644 "$work/counter.py"
-python3 "$here/counter.py" 40 0 >"$work/expected"
+python3 "$here/counter.py" 100 0 >"$work/expected"
 cd "$work/alice" || exit 1
-is "a user runs a job" "$(as $alice chpox_ctl run --name a -- python3 "$work/counter.py" 40 0.05 6)" a
+is "a user runs a job" "$(as $alice chpox_ctl run --name a -- python3 "$work/counter.py" 100 0.06 6)" a
 is "with his own rights" "$(awk '/^Uid:|^Groups:/ { printf "%s ", $2 }' "/proc/$(field a pid)/status" | xargs)" "$alice"
 is "and no capabilities" "$(awk '/^CapEff:/ { print $2 }' "/proc/$(field a pid)/status")" 0000000000000000
 check "checkpoint by the user" as $alice chpox_ctl checkpoint a
