@@ -33,10 +33,9 @@ struct cpx_mem_src {
 struct cpx_mem_vma {
 	const struct cpx_map *map;
 	struct cpx_rec_vma *rec;
-	bool taken; /* in the pause: not in the clone */
+	bool taken;   /* in the pause: not in the clone */
 	bool covered; /* mm->dirty says which pages were written since the base generation */
 };
-
 
 struct cpx_mem_mm {
 	struct cpx_cap_task *t;
@@ -44,12 +43,12 @@ struct cpx_mem_mm {
 	struct cpx_maps maps;
 	struct cpx_mem_vma *v;
 	size_t n;
-	bool flags_known; /* VmFlags are in the records */
-	struct cpx_mem_mm *parent;  /* the address space it was forked from, if that is known */
-	struct cpx_mem_ranges cow;  /* what it still shares with that one */
+	bool flags_known;	   /* VmFlags are in the records */
+	struct cpx_mem_mm *parent; /* the address space it was forked from, if that is known */
+	struct cpx_mem_ranges cow; /* what it still shares with that one */
 	struct cpx_mem_src live, clone;
-	struct cpx_track_mm *track;   /* NULL: not tracked, all pages are put */
-	struct cpx_mem_ranges dirty;  /* ascending; of covered mappings */
+	struct cpx_track_mm *track;  /* NULL: not tracked, all pages are put */
+	struct cpx_mem_ranges dirty; /* ascending; of covered mappings */
 };
 
 struct cpx_mem_shm {
@@ -110,7 +109,8 @@ int cpx_mem_scan_guards(struct cpx_mem *m, int pagemap_fd, uint64_t start, uint6
 int cpx_mem_first_page(struct cpx_mem *m, int pagemap_fd, uint64_t start, uint64_t end,
 		       uint64_t *addr, struct cpx_err *err);
 /* Append a range, merged with the last one if it follows it. */
-int cpx_mem_add_range(struct cpx_mem_ranges *r, uint64_t start, uint64_t end, struct cpx_err *err);
+int cpx_mem_add_range(struct cpx_mem_ranges *r, uint64_t start, uint64_t end,
+		      struct cpx_err *err);
 bool cpx_mem_has_pages(const struct cpx_mem_vma *v);
 
 int cpx_mem_open_pagemap(const struct cpx_mem_src *src, struct cpx_err *err);

@@ -31,7 +31,7 @@
 #define ENTRIES 65536u
 #define COMPARE 8192u	  /* entries at once */
 #define COW_MAX 500000	  /* ranges; what a record can hold */
-#define WATCH_NS 5000000 /* a look costs as much as writing some pages */
+#define WATCH_NS 5000000  /* a look costs as much as writing some pages */
 #define PIECE (16u << 20) /* bytes queued at once, so that the watch gets its turn */
 
 int cpx_mem_add_range(struct cpx_mem_ranges *r, uint64_t start, uint64_t end,

@@ -102,14 +102,13 @@ static const struct {
 	char code[3];
 	uint32_t bit;
 } flag_codes[] = {
-	{ "lo", CPX_VMF_LO }, { "dc", CPX_VMF_DC },   { "wf", CPX_VMF_WF },
-	{ "hg", CPX_VMF_HG }, { "nh", CPX_VMF_NH },   { "mg", CPX_VMF_MG },
-	{ "dd", CPX_VMF_DD }, { "sr", CPX_VMF_SR },   { "rr", CPX_VMF_RR },
-	{ "gd", CPX_VMF_GD }, { "nr", CPX_VMF_NR },   { "ht", CPX_VMF_HT },
-	{ "mw", CPX_VMF_MW }, { "sl", CPX_VMF_SL },   { "dp", CPX_VMF_DP },
-	{ "ss", CPX_VMF_SS }, { "io", CPX_VMF_IO },   { "pf", CPX_VMF_PF },
-	{ "um", CPX_VMF_UFFD }, { "ui", CPX_VMF_UFFD },
-	{ "ac", CPX_VMF_AC },
+	{ "lo", CPX_VMF_LO },	{ "dc", CPX_VMF_DC },	{ "wf", CPX_VMF_WF },
+	{ "hg", CPX_VMF_HG },	{ "nh", CPX_VMF_NH },	{ "mg", CPX_VMF_MG },
+	{ "dd", CPX_VMF_DD },	{ "sr", CPX_VMF_SR },	{ "rr", CPX_VMF_RR },
+	{ "gd", CPX_VMF_GD },	{ "nr", CPX_VMF_NR },	{ "ht", CPX_VMF_HT },
+	{ "mw", CPX_VMF_MW },	{ "sl", CPX_VMF_SL },	{ "dp", CPX_VMF_DP },
+	{ "ss", CPX_VMF_SS },	{ "io", CPX_VMF_IO },	{ "pf", CPX_VMF_PF },
+	{ "um", CPX_VMF_UFFD }, { "ui", CPX_VMF_UFFD }, { "ac", CPX_VMF_AC },
 };
 
 static void flags_of(struct cur c, struct cpx_map *m)

@@ -19,26 +19,27 @@ struct cpx_err;
 
 /* VmFlags of smaps that matter here. */
 enum cpx_vmflag {
-	CPX_VMF_LO = 1u << 0,	/* locked */
-	CPX_VMF_DC = 1u << 1,	/* not copied by fork */
-	CPX_VMF_WF = 1u << 2,	/* wiped by fork */
-	CPX_VMF_HG = 1u << 3,	/* huge pages advised */
-	CPX_VMF_NH = 1u << 4,	/* no huge pages advised */
-	CPX_VMF_MG = 1u << 5,	/* mergeable */
-	CPX_VMF_DD = 1u << 6,	/* not in core dumps */
-	CPX_VMF_SR = 1u << 7,	/* sequential */
-	CPX_VMF_RR = 1u << 8,	/* random */
-	CPX_VMF_GD = 1u << 9,	/* grows down */
-	CPX_VMF_NR = 1u << 10,	/* no swap space reserved */
-	CPX_VMF_HT = 1u << 11,	/* hugetlb */
-	CPX_VMF_MW = 1u << 12,	/* may be made writable */
-	CPX_VMF_SL = 1u << 13,	/* sealed */
-	CPX_VMF_DP = 1u << 14,	/* droppable */
-	CPX_VMF_SS = 1u << 15,	/* shadow stack */
-	CPX_VMF_IO = 1u << 16,	/* device memory */
-	CPX_VMF_PF = 1u << 17,	/* page frames without struct page */
-	CPX_VMF_UFFD = 1u << 18, /* somebody serves its faults (write tracking alone, uw, is ours) */
-	CPX_VMF_AC = 1u << 19	 /* memory is reserved for it */
+	CPX_VMF_LO = 1u << 0,  /* locked */
+	CPX_VMF_DC = 1u << 1,  /* not copied by fork */
+	CPX_VMF_WF = 1u << 2,  /* wiped by fork */
+	CPX_VMF_HG = 1u << 3,  /* huge pages advised */
+	CPX_VMF_NH = 1u << 4,  /* no huge pages advised */
+	CPX_VMF_MG = 1u << 5,  /* mergeable */
+	CPX_VMF_DD = 1u << 6,  /* not in core dumps */
+	CPX_VMF_SR = 1u << 7,  /* sequential */
+	CPX_VMF_RR = 1u << 8,  /* random */
+	CPX_VMF_GD = 1u << 9,  /* grows down */
+	CPX_VMF_NR = 1u << 10, /* no swap space reserved */
+	CPX_VMF_HT = 1u << 11, /* hugetlb */
+	CPX_VMF_MW = 1u << 12, /* may be made writable */
+	CPX_VMF_SL = 1u << 13, /* sealed */
+	CPX_VMF_DP = 1u << 14, /* droppable */
+	CPX_VMF_SS = 1u << 15, /* shadow stack */
+	CPX_VMF_IO = 1u << 16, /* device memory */
+	CPX_VMF_PF = 1u << 17, /* page frames without struct page */
+	CPX_VMF_UFFD =
+		1u << 18, /* somebody serves its faults (write tracking alone, uw, is ours) */
+	CPX_VMF_AC = 1u << 19 /* memory is reserved for it */
 };
 
 struct cpx_map {

@@ -76,8 +76,8 @@ static uint64_t cgroup_room(const char *dir, bool v2)
 		return UINT64_MAX;
 	snprintf(path, sizeof(path), "%s/memory.stat", dir);
 	if (cpx_read_file(AT_FDCWD, path, TEXT_MAX, &stat, NULL) >= 0) {
-		uint64_t cache = number_after(stat, v2 ? "\ninactive_file " :
-							 "\ntotal_inactive_file ", 0);
+		uint64_t cache = number_after(
+			stat, v2 ? "\ninactive_file " : "\ntotal_inactive_file ", 0);
 
 		used = used > cache ? used - cache : 0;
 	}
@@ -260,7 +260,8 @@ static int reap_in(struct cpx_cap_task *t, pid_t inner, struct cpx_err *err)
 /* No clone to be had is no failure: tell so. */
 static int give_up(int rc, struct cpx_err *err)
 {
-	if (err->sys == EAGAIN || err->sys == ENOMEM || err->sys == ENOSYS || err->sys == EPERM) {
+	if (err->sys == EAGAIN || err->sys == ENOMEM || err->sys == ENOSYS ||
+	    err->sys == EPERM) {
 		err->code = err->sys == ENOSYS ? CPX_E_UNSUPPORTED : CPX_E_LIMIT;
 		return err->code;
 	}
@@ -287,10 +288,13 @@ static int fork_snapshot(struct cpx_cap_task *t, pid_t *snap, struct cpx_err *er
 {
 	struct cpx_tracee *tr = &t->threads[0].t;
 	struct cpx_home home = t->home;
-	struct cpx_tracee h = { .mem_fd = t->mem_fd, .home = &home, .ours = true, .saved = true };
+	struct cpx_tracee h = {
+		.mem_fd = t->mem_fd, .home = &home, .ours = true, .saved = true
+	};
 	pid_t helper = 0, inner = 0;
-	int rc = cpx_tracee_fork(tr, CLONE_VM | CLONE_FILES | CLONE_FS, 0, 0, 0, &helper, &inner,
-				 err), rc2;
+	int rc = cpx_tracee_fork(tr, CLONE_VM | CLONE_FILES | CLONE_FS, 0, 0, 0, &helper,
+				 &inner, err),
+	    rc2;
 	struct cpx_err second = { 0 };
 
 	if (rc < 0)
@@ -331,7 +335,8 @@ static int check_parent(struct cpx_cap *c, pid_t *snap, pid_t *reaper, struct cp
 
 	*reaper = parent;
 	if (!state)
-		return cpx_err_set(err, CPX_E_GONE, "the snapshot of process %d went away", *snap);
+		return cpx_err_set(err, CPX_E_GONE, "the snapshot of process %d went away",
+				   *snap);
 	if (!of)
 		return 0;
 	snprintf(path, sizeof(path), "/proc/%d/status", *snap);
@@ -370,7 +375,8 @@ static int clean_clone(const struct cpx_cap_task *t, int mem_fd, struct cpx_err 
 	return rc;
 }
 
-static int make_one(struct cpx_cap *c, struct cpx_cap_task *t, bool *looked, struct cpx_err *err)
+static int make_one(struct cpx_cap *c, struct cpx_cap_task *t, bool *looked,
+		    struct cpx_err *err)
 {
 	pid_t snap = 0, reaper = 0;
 	char path[64];
@@ -382,8 +388,8 @@ static int make_one(struct cpx_cap *c, struct cpx_cap_task *t, bool *looked, str
 	if (rc == 0)
 		rc = check_parent(c, &snap, &reaper, err);
 	if (rc == 0 && !*looked && reaper != getpid() && !reaps(reaper))
-		rc = cpx_err_set(err, CPX_E_UNSUPPORTED, "process %d does not reap its children",
-				 reaper);
+		rc = cpx_err_set(err, CPX_E_UNSUPPORTED,
+				 "process %d does not reap its children", reaper);
 	*looked = true;
 	if (rc < 0) {
 		if (snap)
@@ -394,7 +400,8 @@ static int make_one(struct cpx_cap *c, struct cpx_cap_task *t, bool *looked, str
 	snprintf(path, sizeof(path), "/proc/%d/mem", snap);
 	t->clone_mem_fd = open(path, O_RDWR | O_CLOEXEC);
 	if (t->clone_mem_fd < 0)
-		return cpx_err_sys(err, errno, "open memory of the snapshot of process %d", t->pid);
+		return cpx_err_sys(err, errno, "open memory of the snapshot of process %d",
+				   t->pid);
 	return clean_clone(t, t->clone_mem_fd, err);
 }
 
@@ -409,15 +416,17 @@ static int in_the_way(struct cpx_cap *c, struct cpx_err *err)
 		if (t->zombie)
 			continue;
 		if (t->ns_pid == 1 || t->rec->subreaper)
-			return cpx_err_set(err, CPX_E_UNSUPPORTED,
-					   "process %d adopts orphans, so a snapshot would be seen",
-					   t->ns_pid);
+			return cpx_err_set(
+				err, CPX_E_UNSUPPORTED,
+				"process %d adopts orphans, so a snapshot would be seen",
+				t->ns_pid);
 	}
 	room = cpx_mem_head_room(c->tasks[0]->pid);
 	if (room < size)
 		return cpx_err_set(err, CPX_E_LIMIT,
 				   "%llu MiB free are too little for a snapshot of %llu MiB",
-				   (unsigned long long)room >> 20, (unsigned long long)size >> 20);
+				   (unsigned long long)room >> 20,
+				   (unsigned long long)size >> 20);
 	c->mem->watch_floor = room / 4 < WATCH_FLOOR ? room / 4 : WATCH_FLOOR;
 	return 0;
 }

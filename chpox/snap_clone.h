@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* snap_clone.h - copy-on-write clones of the job's address spaces, which are never a second job. */
+/* snap_clone.h - copy-on-write clones of the job's address spaces, which are never a second
+ * job. */
 #ifndef CPX_SNAP_CLONE_H
 #define CPX_SNAP_CLONE_H
 

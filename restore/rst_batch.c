@@ -96,7 +96,8 @@ int cpx_batch_push(struct cpx_batch *b, const void *p, size_t len, uint64_t *at,
 		   struct cpx_err *err)
 {
 	if (len > CPX_BATCH_DATA)
-		return cpx_err_set(err, CPX_E_LIMIT, "%zu bytes are too many for one call", len);
+		return cpx_err_set(err, CPX_E_LIMIT, "%zu bytes are too many for one call",
+				   len);
 	if (b->t->data_used + len + 16 > CPX_BATCH_DATA) {
 		int rc = cpx_batch_run(b, err);
 

@@ -54,7 +54,8 @@ int cpx_batch_add(struct cpx_batch *b, const char *what, uint64_t at, uint64_t f
 /* Make sure that the next @n calls run together; @n <= CPX_BATCH_MAX. */
 int cpx_batch_room(struct cpx_batch *b, size_t n, struct cpx_err *err);
 
-/* Copy bytes to where calls of this batch find them; runs what there is when there is no room. */
+/* Copy bytes to where calls of this batch find them; runs what there is when there is no room.
+ */
 int cpx_batch_push(struct cpx_batch *b, const void *p, size_t len, uint64_t *at,
 		   struct cpx_err *err);
 

@@ -30,9 +30,9 @@
 #include "../chpox/base/fd.h"
 #include "rst_mem_priv.h"
 
-#define LOWEST (64ull << 10)	  /* no mapping is below that */
-#define HOME_LOWEST (1ull << 20)  /* where the search for a hole begins */
-#define HOME_APART (1ull << 20)	  /* and how far it stays below other mappings */
+#define LOWEST (64ull << 10)	 /* no mapping is below that */
+#define HOME_LOWEST (1ull << 20) /* where the search for a hole begins */
+#define HOME_APART (1ull << 20)	 /* and how far it stays below other mappings */
 #define VMAS_MAX (1u << 22)
 #define PKEYS 16u
 #ifndef MADV_GUARD_INSTALL
@@ -85,7 +85,7 @@ static int list_vmas(struct cpx_rst *r, struct cpx_rst_mm *mm, struct cpx_err *e
 {
 	size_t count = cpx_state_count(r->st, CPX_REC_vma);
 
-	cpx_state_each(r->st, vma, v)
+	cpx_state_each (r->st, vma, v)
 		mm->n += v->mm_id == mm->rec->id;
 	if (count > VMAS_MAX)
 		return cpx_err_set(err, CPX_E_LIMIT, "%zu mappings are too many", count);
@@ -93,7 +93,7 @@ static int list_vmas(struct cpx_rst *r, struct cpx_rst_mm *mm, struct cpx_err *e
 	if (!mm->v)
 		return cpx_err_set(err, CPX_E_NOMEM, "no memory for mappings");
 	mm->n = 0;
-	cpx_state_each(r->st, vma, v) {
+	cpx_state_each (r->st, vma, v) {
 		int rc;
 
 		if (v->mm_id != mm->rec->id)
@@ -105,7 +105,7 @@ static int list_vmas(struct cpx_rst *r, struct cpx_rst_mm *mm, struct cpx_err *e
 			return bad_vma(v, "not in order", err);
 		mm->v[mm->n++] = v;
 	}
-	cpx_state_each(r->st, vdso, d)
+	cpx_state_each (r->st, vdso, d)
 		if (d->mm_id == mm->rec->id)
 			mm->vdso = d;
 	return 0;
@@ -119,15 +119,16 @@ static int check_cow(struct cpx_rst *r, const struct cpx_rec_cow *c, struct cpx_
 	uint64_t last = 0;
 
 	if (!mm || !of || of >= mm || mm->cow || c->ranges.n % 2)
-		return cpx_err_set(err, CPX_E_FORMAT, "address space %u shares with %u: nonsense",
-				   c->mm_id, c->of);
+		return cpx_err_set(err, CPX_E_FORMAT,
+				   "address space %u shares with %u: nonsense", c->mm_id,
+				   c->of);
 	for (uint32_t i = 0; i < c->ranges.n; i += 2) {
 		uint64_t start = c->ranges.v[i], end = c->ranges.v[i + 1];
 
 		if (start < last || start >= end || end > CPX_USER_END || start % CPX_PAGE ||
 		    end % CPX_PAGE)
-			return cpx_err_set(err, CPX_E_FORMAT, "address space %u: bad shared range",
-					   c->mm_id);
+			return cpx_err_set(err, CPX_E_FORMAT,
+					   "address space %u: bad shared range", c->mm_id);
 		last = end;
 	}
 	mm->cow = c;
@@ -142,7 +143,7 @@ static int list_mms(struct cpx_rst *r, struct cpx_err *err)
 	m->mms = calloc(cpx_state_count(r->st, CPX_REC_mm) + 1, sizeof(*m->mms));
 	if (!m->mms)
 		return cpx_err_set(err, CPX_E_NOMEM, "no memory for address spaces");
-	cpx_state_each(r->st, mm, rec) {
+	cpx_state_each (r->st, mm, rec) {
 		int rc;
 
 		if (cpx_rst_mm_find(m, rec->id))
@@ -153,7 +154,7 @@ static int list_mms(struct cpx_rst *r, struct cpx_err *err)
 		if (rc < 0)
 			return rc;
 	}
-	cpx_state_each(r->st, cow, c) {
+	cpx_state_each (r->st, cow, c) {
 		int rc = check_cow(r, c, err);
 
 		if (rc < 0)
@@ -180,12 +181,13 @@ static int by_start(const void *a, const void *b)
 	return x->start < y->start ? -1 : x->start > y->start;
 }
 
-/* All that is taken in some address space; a SysV segment is attached whole before it is cut. */
+/* All that is taken in some address space; a SysV segment is attached whole before it is cut.
+ */
 static size_t taken(struct cpx_rst *r, struct span *s)
 {
 	size_t n = 0;
 
-	cpx_state_each(r->st, vma, v) {
+	cpx_state_each (r->st, vma, v) {
 		struct cpx_rst_shm *shm =
 			v->kind == CPX_VMA_SHM ? cpx_rst_shm_find(r, v->file_id) : NULL;
 
@@ -211,8 +213,8 @@ static int pick_home(struct cpx_rst *r, struct cpx_err *err)
 	r->mem = calloc(1, sizeof(*r->mem));
 	if (!r->mem)
 		return cpx_err_set(err, CPX_E_NOMEM, "no memory for address spaces");
-	r->mem->owner = (struct cpx_rst_owner){ .uid = r->opts->owner_uid,
-						.gid = r->opts->owner_gid };
+	r->mem->owner =
+		(struct cpx_rst_owner){ .uid = r->opts->owner_uid, .gid = r->opts->owner_gid };
 	rc = cpx_rst_shm_prepare(r, err);
 	if (rc == 0)
 		rc = list_mms(r, err);
@@ -269,7 +271,8 @@ static int write_pages(void *ctx, uint32_t space, uint64_t off, const void *data
 
 	(void)space;
 	while (done < len) {
-		n = pwrite(t->mem_fd, (const char *)data + done, len - done, (off_t)(off + done));
+		n = pwrite(t->mem_fd, (const char *)data + done, len - done,
+			   (off_t)(off + done));
 		if (n < 0 && errno == EINTR)
 			continue;
 		if (n <= 0)
@@ -356,7 +359,7 @@ static int fill(struct cpx_rst *r, struct cpx_rst_mm *mm, struct cpx_rst_task *t
 static int add_guards(struct cpx_rst *r, struct cpx_rst_mm *mm, struct cpx_batch *b,
 		      struct cpx_err *err)
 {
-	cpx_state_each(r->st, guard, g) {
+	cpx_state_each (r->st, guard, g) {
 		for (uint32_t i = 0; g->mm_id == mm->rec->id && i + 1 < g->ranges.n; i += 2) {
 			uint64_t start = g->ranges.v[i], end = g->ranges.v[i + 1];
 			int rc;
@@ -452,7 +455,8 @@ static int add_locks(struct cpx_rst_mm *mm, struct cpx_batch *b, struct cpx_err 
 	return rc;
 }
 
-/* The executable is the forking process's already; with its mappings in place it stays (EBUSY). */
+/* The executable is the forking process's already; with its mappings in place it stays (EBUSY).
+ */
 static bool has_exe(const struct cpx_rst_task *t, int fd)
 {
 	struct stat is, want;
@@ -463,17 +467,23 @@ static bool has_exe(const struct cpx_rst_task *t, int fd)
 	       is.st_ino == want.st_ino;
 }
 
-/* Numbers of the mm, auxiliary vector, executable: one call, since single ones need more rights. */
+/* Numbers of the mm, auxiliary vector, executable: one call, since single ones need more
+ * rights. */
 static int add_mm(struct cpx_rst *r, struct cpx_rst_mm *mm, struct cpx_rst_task *t,
 		  struct cpx_batch *b, struct cpx_err *err)
 {
 	const struct cpx_rec_mm *rec = mm->rec;
 	struct prctl_mm_map map = {
-		.start_code = rec->start_code,	 .end_code = rec->end_code,
-		.start_data = rec->start_data,	 .end_data = rec->end_data,
-		.start_brk = rec->start_brk,	 .brk = rec->brk,
-		.start_stack = rec->start_stack, .arg_start = rec->arg_start,
-		.arg_end = rec->arg_end,	 .env_start = rec->env_start,
+		.start_code = rec->start_code,
+		.end_code = rec->end_code,
+		.start_data = rec->start_data,
+		.end_data = rec->end_data,
+		.start_brk = rec->start_brk,
+		.brk = rec->brk,
+		.start_stack = rec->start_stack,
+		.arg_start = rec->arg_start,
+		.arg_end = rec->arg_end,
+		.env_start = rec->env_start,
 		.env_end = rec->env_end,
 	};
 	uint64_t auxv, at;
@@ -502,14 +512,16 @@ static int add_mm(struct cpx_rst *r, struct cpx_rst_mm *mm, struct cpx_rst_task 
 			      CPX_CALL_FD_STORE, SYS_prctl, PR_SET_MM, PR_SET_MM_MAP, at,
 			      sizeof(map), 0, at + offsetof(struct prctl_mm_map, exe_fd));
 	if (rc == 0)
-		rc = cpx_badd(b, err, "close the executable", 0, CPX_CALL_FD_ARG1, SYS_close, 0);
+		rc = cpx_badd(b, err, "close the executable", 0, CPX_CALL_FD_ARG1, SYS_close,
+			      0);
 	return rc;
 }
 
 /* The address space that @t was born with, if it is still as the image has it. */
 static const struct cpx_rst_mm *inherited(struct cpx_rst *r, const struct cpx_rst_task *t)
 {
-	struct cpx_rst_mm *mm = t->mem_from ? cpx_rst_mm_find(r->mem, t->mem_from->rec->mm_id) : NULL;
+	struct cpx_rst_mm *mm =
+		t->mem_from ? cpx_rst_mm_find(r->mem, t->mem_from->rec->mm_id) : NULL;
 
 	return mm && mm->filled ? mm : NULL;
 }

@@ -119,7 +119,8 @@ static uint64_t map_flags(const struct cpx_rec_vma *v)
 {
 	uint64_t f = MAP_FIXED_NOREPLACE | (v->flags & MAP_NORESERVE);
 
-	f |= v->kind == CPX_VMA_FILE_SHARED || v->kind == CPX_VMA_SHM ? MAP_SHARED : MAP_PRIVATE;
+	f |= v->kind == CPX_VMA_FILE_SHARED || v->kind == CPX_VMA_SHM ? MAP_SHARED
+								      : MAP_PRIVATE;
 	if (v->kind == CPX_VMA_ANON) {
 		f |= MAP_ANONYMOUS | (v->flags & (MAP_GROWSDOWN | MAP_HUGETLB));
 		if (v->flags & MAP_HUGETLB)
@@ -256,7 +257,8 @@ static bool alike(const struct cpx_rst *r, const struct cpx_rec_vma *p,
 
 	if (p->kind != v->kind || (p->flags & forked) != (v->flags & forked) ||
 	    p->madv != v->madv || p->pkey || v->pkey || (p->flags & MAP_HUGETLB) ||
-	    (p->madv & (CPX_MADV_DONTFORK | CPX_MADV_WIPEONFORK)) || !same_text(p->name, v->name))
+	    (p->madv & (CPX_MADV_DONTFORK | CPX_MADV_WIPEONFORK)) ||
+	    !same_text(p->name, v->name))
 		return false;
 	if (v->kind == CPX_VMA_ANON)
 		return true;
@@ -266,7 +268,7 @@ static bool alike(const struct cpx_rst *r, const struct cpx_rec_vma *p,
 
 static bool guarded(const struct cpx_rst *r, uint32_t mm_id, uint64_t start, uint64_t end)
 {
-	cpx_state_each(r->st, guard, g)
+	cpx_state_each (r->st, guard, g)
 		for (uint32_t i = 0; g->mm_id == mm_id && i + 1 < g->ranges.n; i += 2)
 			if (g->ranges.v[i] < end && g->ranges.v[i + 1] > start)
 				return true;
@@ -287,15 +289,14 @@ static int add_piece(struct cpx_rst_pieces *ps, const struct cpx_rec_vma *v, uin
 		ps->v = more;
 		ps->cap = cap;
 	}
-	ps->v[ps->n++] = (struct cpx_rst_piece){
-		v, start, end, kept != NULL, kept ? kept->prot : 0
-	};
+	ps->v[ps->n++] =
+		(struct cpx_rst_piece){ v, start, end, kept != NULL, kept ? kept->prot : 0 };
 	return 0;
 }
 
 /* Cut @mm's mappings into what @from has alike and what must be made. */
-static int cut(const struct cpx_rst *r, const struct cpx_rst_mm *mm, const struct cpx_rst_mm *from,
-	       struct cpx_rst_pieces *ps, struct cpx_err *err)
+static int cut(const struct cpx_rst *r, const struct cpx_rst_mm *mm,
+	       const struct cpx_rst_mm *from, struct cpx_rst_pieces *ps, struct cpx_err *err)
 {
 	size_t k = 0;
 
@@ -342,8 +343,8 @@ static bool same_vdso(const struct cpx_rst_mm *mm, const struct cpx_rst_mm *from
 
 static int unmap(struct cpx_batch *b, uint64_t start, uint64_t end, struct cpx_err *err)
 {
-	return start >= end ? 0 :
-			      cpx_badd(b, err, "clear the address space", start, 0, SYS_munmap,
+	return start >= end ? 0
+			    : cpx_badd(b, err, "clear the address space", start, 0, SYS_munmap,
 				       start, end - start);
 }
 
@@ -369,8 +370,8 @@ static int clear(const struct cpx_rst *r, const struct cpx_rst_mm *mm,
 
 	if (!keep)
 		return cpx_err_set(err, CPX_E_NOMEM, "no memory for mappings");
-	keep[n++] = (struct hole){ r->home_page,
-				   home_end + (ps->keep_vdso ? CPX_SPARE_SIZE : 0) };
+	keep[n++] =
+		(struct hole){ r->home_page, home_end + (ps->keep_vdso ? CPX_SPARE_SIZE : 0) };
 	for (size_t i = 0; i < ps->n; i++)
 		if (ps->v[i].kept)
 			keep[n++] = (struct hole){ ps->v[i].start, ps->v[i].end };
@@ -409,7 +410,8 @@ static int drop_own(const struct cpx_rst_mm *mm, const struct cpx_rst_piece *p,
 	int rc = 0;
 
 	for (uint32_t i = mm->cow ? cpx_rst_cow_at(mm->cow, at) : 0;
-	     mm->cow && rc == 0 && i < mm->cow->ranges.n && mm->cow->ranges.v[i] < p->end; i += 2) {
+	     mm->cow && rc == 0 && i < mm->cow->ranges.n && mm->cow->ranges.v[i] < p->end;
+	     i += 2) {
 		if (mm->cow->ranges.v[i] > at)
 			rc = cpx_badd(b, err, "drop pages", at, 0, SYS_madvise, at,
 				      mm->cow->ranges.v[i] - at, MADV_DONTNEED);
@@ -451,8 +453,10 @@ int cpx_rst_mem_map(struct cpx_rst *r, struct cpx_rst_mm *mm, const struct cpx_r
 	return rc == 0 ? cpx_batch_run(b, err) : rc;
 }
 
-/* The kernel drops what is reserved for memory that was never written: so after the contents. */
-int cpx_rst_mem_protect(const struct cpx_rst_pieces *ps, struct cpx_batch *b, struct cpx_err *err)
+/* The kernel drops what is reserved for memory that was never written: so after the contents.
+ */
+int cpx_rst_mem_protect(const struct cpx_rst_pieces *ps, struct cpx_batch *b,
+			struct cpx_err *err)
 {
 	int rc = 0;
 

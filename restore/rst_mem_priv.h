@@ -48,9 +48,9 @@ struct cpx_rst_pieces {
 
 struct cpx_rst_shm {
 	const struct cpx_rec_shm *rec;
-	int fd;	       /* -1: not made yet */
+	int fd; /* -1: not made yet */
 	int sysv_id;
-	void *map;     /* SysV: the conductor's own attachment */
+	void *map; /* SysV: the conductor's own attachment */
 	bool sealed;
 };
 

@@ -44,9 +44,10 @@ static int check(const struct cpx_rst *r, const struct cpx_rec_shm *s, struct cp
 	    s->flags & ~(MFD_HUGETLB | HUGE_BITS))
 		return cpx_err_set(err, CPX_E_FORMAT, "shared memory %u makes no sense", s->id);
 	if (!r->opts->trusted && s->uid != r->opts->owner_uid)
-		return cpx_err_set(err, CPX_E_PERM,
-				   "shared memory '%s' belongs to user %u, not to the job's owner",
-				   s->name ? s->name : "", s->uid);
+		return cpx_err_set(
+			err, CPX_E_PERM,
+			"shared memory '%s' belongs to user %u, not to the job's owner",
+			s->name ? s->name : "", s->uid);
 	return 0;
 }
 
@@ -57,7 +58,7 @@ int cpx_rst_shm_prepare(struct cpx_rst *r, struct cpx_err *err)
 	m->shms = calloc(cpx_state_count(r->st, CPX_REC_shm) + 1, sizeof(*m->shms));
 	if (!m->shms)
 		return cpx_err_set(err, CPX_E_NOMEM, "no memory for shared memory records");
-	cpx_state_each(r->st, shm, s) {
+	cpx_state_each (r->st, shm, s) {
 		int rc = check(r, s, err);
 
 		if (rc < 0)
@@ -75,11 +76,13 @@ static int make_memfd(struct cpx_rst_shm *s, struct cpx_err *err)
 
 	/* sealing is allowed so that the seals can be set; "none more" is one of them */
 	s->fd = memfd_create(rec->name ? rec->name : "",
-			     MFD_CLOEXEC | MFD_ALLOW_SEALING | (rec->flags & (MFD_HUGETLB | HUGE_BITS)));
+			     MFD_CLOEXEC | MFD_ALLOW_SEALING |
+				     (rec->flags & (MFD_HUGETLB | HUGE_BITS)));
 	if (s->fd < 0)
 		return cpx_err_sys(err, errno, "make memfd '%s'", rec->name ? rec->name : "");
 	if (ftruncate(s->fd, (off_t)rec->size) < 0)
-		return cpx_err_sys(err, errno, "size of memfd '%s'", rec->name ? rec->name : "");
+		return cpx_err_sys(err, errno, "size of memfd '%s'",
+				   rec->name ? rec->name : "");
 	return 0;
 }
 
@@ -107,10 +110,11 @@ static int make_unlinked(struct cpx_rst *r, struct cpx_rst_shm *s, struct cpx_er
 {
 	const struct cpx_rec_shm *rec = s->rec;
 	const char *name = rec->name ? strrchr(rec->name, '/') : NULL;
-	CPX_AUTO_FREE char *dir = name ? strndup(rec->name, (size_t)(name - rec->name) + 1) : NULL;
+	CPX_AUTO_FREE char *dir =
+		name ? strndup(rec->name, (size_t)(name - rec->name) + 1) : NULL;
 	struct statfs fs;
-	int rc = dir ? cpx_rst_owner_enter(&r->mem->owner, err) :
-		       cpx_err_set(err, CPX_E_FORMAT, "shared memory without a name");
+	int rc = dir ? cpx_rst_owner_enter(&r->mem->owner, err)
+		     : cpx_err_set(err, CPX_E_FORMAT, "shared memory without a name");
 
 	if (rc < 0)
 		return rc;
@@ -148,10 +152,11 @@ static int set_next_id(int32_t id, struct cpx_err *err)
 
 static int taken_by_other(const struct cpx_rec_shm *rec, struct cpx_err *err)
 {
-	return cpx_err_set(err, CPX_E_EXIST,
-			   "SysV shared memory %d (key 0x%x) is in use by others; remove it with "
-			   "ipcrm or restore elsewhere",
-			   rec->sysv_id, (unsigned)rec->sysv_key);
+	return cpx_err_set(
+		err, CPX_E_EXIST,
+		"SysV shared memory %d (key 0x%x) is in use by others; remove it with "
+		"ipcrm or restore elsewhere",
+		rec->sysv_id, (unsigned)rec->sysv_key);
 }
 
 static int find_or_make_sysv(struct cpx_rst *r, struct cpx_rst_shm *s, struct cpx_err *err)
@@ -216,17 +221,18 @@ int cpx_rst_shm_attach(struct cpx_rst *r, struct cpx_rst_mm *mm, struct cpx_batc
 	/* one pass more than there are mappings, to end the last attachment */
 	for (size_t i = 0; i <= mm->n && rc == 0; i++) {
 		const struct cpx_rec_vma *v = i < mm->n ? mm->v[i] : NULL;
-		struct cpx_rst_shm *of = v && v->kind == CPX_VMA_SHM ?
-						 cpx_rst_shm_find(r, v->file_id) :
-						 NULL;
+		struct cpx_rst_shm *of =
+			v && v->kind == CPX_VMA_SHM ? cpx_rst_shm_find(r, v->file_id) : NULL;
 		bool mine = of && of->rec->kind == CPX_SHM_SYSV && v->pgoff < v->start;
 		bool same = mine && s == of && base == v->start - v->pgoff;
 
 		/* what the job had unmapped in between, or behind */
-		if (s && (same ? v->start : base + size) > at && (same || mine || !v || v->start >= base + size)) {
+		if (s && (same ? v->start : base + size) > at &&
+		    (same || mine || !v || v->start >= base + size)) {
 			uint64_t end = same ? v->start : base + size;
 
-			rc = cpx_badd(b, err, "cut shared memory", at, 0, SYS_munmap, at, end - at);
+			rc = cpx_badd(b, err, "cut shared memory", at, 0, SYS_munmap, at,
+				      end - at);
 			at = end;
 		}
 		if (!mine || rc < 0)
@@ -237,18 +243,20 @@ int cpx_rst_shm_attach(struct cpx_rst *r, struct cpx_rst_mm *mm, struct cpx_batc
 			rc = cpx_rst_shm_make(r, s, err);
 			size = (s->rec->size + CPX_PAGE - 1) & ~(uint64_t)(CPX_PAGE - 1);
 			if (rc == 0)
-				rc = cpx_badd(b, err, "attach shared memory", base, 0, SYS_shmat,
-					      (uint64_t)s->sysv_id, base,
-					      ((v->file_flags & O_ACCMODE) == O_RDWR ? 0 : SHM_RDONLY) |
+				rc = cpx_badd(b, err, "attach shared memory", base, 0,
+					      SYS_shmat, (uint64_t)s->sysv_id, base,
+					      ((v->file_flags & O_ACCMODE) == O_RDWR
+						       ? 0
+						       : SHM_RDONLY) |
 						      (v->prot & PROT_EXEC ? SHM_EXEC : 0));
 			if (rc == 0 && v->start > at)
-				rc = cpx_badd(b, err, "cut shared memory", at, 0, SYS_munmap, at,
-					      v->start - at);
+				rc = cpx_badd(b, err, "cut shared memory", at, 0, SYS_munmap,
+					      at, v->start - at);
 		}
 		at = v->end;
 		if (rc == 0)
-			rc = cpx_badd(b, err, "protect shared memory", v->start, 0, SYS_mprotect,
-				      v->start, v->end - v->start, v->prot);
+			rc = cpx_badd(b, err, "protect shared memory", v->start, 0,
+				      SYS_mprotect, v->start, v->end - v->start, v->prot);
 	}
 	return rc;
 }
@@ -340,7 +348,8 @@ int cpx_rst_shm_make(struct cpx_rst *r, struct cpx_rst_shm *s, struct cpx_err *e
 		rc = make_unlinked(r, s, err);
 	}
 	if (rc == 0 && s->fd >= 0 &&
-	    (fchown(s->fd, s->rec->uid, s->rec->gid) < 0 || fchmod(s->fd, s->rec->mode & 0777) < 0))
+	    (fchown(s->fd, s->rec->uid, s->rec->gid) < 0 ||
+	     fchmod(s->fd, s->rec->mode & 0777) < 0))
 		rc = cpx_err_sys(err, errno, "owner of shared memory '%s'",
 				 s->rec->name ? s->rec->name : "");
 	return rc == 0 ? fill(r, s, err) : rc;

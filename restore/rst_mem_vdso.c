@@ -67,7 +67,8 @@ static bool inside(const struct image *im, uint64_t off, uint64_t len)
 	return off <= im->n && len <= im->n - off;
 }
 
-static bool find_dynamic(struct image *im, const Elf64_Ehdr *eh, Elf64_Phdr *dyn, uint64_t *base)
+static bool find_dynamic(struct image *im, const Elf64_Ehdr *eh, Elf64_Phdr *dyn,
+			 uint64_t *base)
 {
 	bool load = false, found = false;
 
@@ -185,7 +186,8 @@ static void patch(const struct cpx_rst *r, const struct cpx_rst_mm *mm, uint8_t 
 		const char *name = function(&old, i, &s);
 		uint64_t target = name ? look_up(&now, name) : 0;
 
-		if (!target || s.st_size < JUMP || in_use(r, mm->rec->id, mm->vdso->start + s.st_value))
+		if (!target || s.st_size < JUMP ||
+		    in_use(r, mm->rec->id, mm->vdso->start + s.st_value))
 			continue;
 		target += to;
 		memcpy(copy + s.st_value, jump, sizeof(jump));

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* /proc/PID/maps and smaps: what the kernel writes is understood, anything else is refused whole. */
+/* /proc/PID/maps and smaps: what the kernel writes is understood, anything else is refused
+ * whole. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -88,15 +89,15 @@ static void flags_of_smaps(void **state)
 static void nonsense_is_refused(void **state)
 {
 	static const char *const bad[] = {
-		"1000-2000 rw-p 00000000 00:00 0",		  /* cut short */
-		"2000-1000 rw-p 00000000 00:00 0\n",		  /* backwards */
-		"1000-1000 rw-p 00000000 00:00 0\n",		  /* empty */
-		"1001-2000 rw-p 00000000 00:00 0\n",		  /* no page */
-		"1000-2000 rw-p 00000123 00:00 0\n",		  /* no page */
-		"1000-2000 rwxq 00000000 00:00 0\n",		  /* no such letter */
-		"10000000000000000-2 rw-p 00000000 00:00 0\n",	  /* overflow */
+		"1000-2000 rw-p 00000000 00:00 0",	       /* cut short */
+		"2000-1000 rw-p 00000000 00:00 0\n",	       /* backwards */
+		"1000-1000 rw-p 00000000 00:00 0\n",	       /* empty */
+		"1001-2000 rw-p 00000000 00:00 0\n",	       /* no page */
+		"1000-2000 rw-p 00000123 00:00 0\n",	       /* no page */
+		"1000-2000 rwxq 00000000 00:00 0\n",	       /* no such letter */
+		"10000000000000000-2 rw-p 00000000 00:00 0\n", /* overflow */
 		"1000-2000 rw-p 00000000 00:00 99999999999999999999\n",
-		"Rss: 4 kB\n",					  /* of nothing */
+		"Rss: 4 kB\n", /* of nothing */
 		"1000-2000 rw-p 00000000 00:00 0\nRss: many\n",
 		"1000-3000 rw-p 00000000 00:00 0\n2000-4000 rw-p 00000000 00:00 0\n",
 		"\n",
@@ -135,10 +136,11 @@ static void ones_own(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(a_file_mapping),   cmocka_unit_test(nameless_and_shared),
-		cmocka_unit_test(flags_of_smaps),   cmocka_unit_test(nonsense_is_refused),
+		cmocka_unit_test(a_file_mapping), cmocka_unit_test(nameless_and_shared),
+		cmocka_unit_test(flags_of_smaps), cmocka_unit_test(nonsense_is_refused),
 		cmocka_unit_test(ones_own),
 	};
 
-	return cmocka_run_group_tests_name("mappings in /proc are understood", tests, NULL, NULL);
+	return cmocka_run_group_tests_name("mappings in /proc are understood", tests, NULL,
+					   NULL);
 }
