@@ -211,19 +211,20 @@ int cpx_rst_inotifies(struct cpx_rst *r, struct cpx_err *err)
 {
 	cpx_state_each(r->st, ofd, ofd) {
 		const struct cpx_rec_inotify_watch *w = NULL;
-		struct cpx_ipc_who was;
-		int fd, rc = 0;
+		int fd, rc;
 
 		if (ofd->kind != CPX_OFD_INOTIFY)
 			continue;
 		fd = cpx_rst_ofd_fd(r, ofd->id, err);
 		if (fd < 0)
 			return fd;
-		was = cpx_ipc_as_owner(r);
+		rc = cpx_ipc_drop(r, err);
+		if (rc < 0)
+			return rc;
 		while (rc >= 0 && (w = next_watch(r, ofd->id, w ? w->wd : 0)))
 			rc = w->path ? add_watch(fd, w, err) :
 				       cpx_err_set(err, CPX_E_FORMAT, "a watch without a path");
-		cpx_ipc_self(was);
+		cpx_ipc_undrop(r);
 		if (rc < 0)
 			return rc;
 		drain(fd);

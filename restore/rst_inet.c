@@ -144,7 +144,12 @@ static int new_socket(struct cpx_rst *r, const struct cpx_rec_sock *rec, struct 
 
 	if (fd < 0)
 		return fd;
+	rc = r->opts->trusted ? 0 : cpx_ipc_drop(r, err);
+	if (rc < 0)
+		return rc;
 	rc = early_options(r, rec, fd, err);
+	if (!r->opts->trusted)
+		cpx_ipc_undrop(r);
 	return rc < 0 ? rc : cpx_steal_fd(&fd);
 }
 

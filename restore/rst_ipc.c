@@ -62,6 +62,26 @@ void cpx_ipc_self(struct cpx_ipc_who was)
 	setfsgid(was.gid);
 }
 
+int cpx_ipc_drop(struct cpx_rst *r, struct cpx_err *err)
+{
+	struct cpx_rst_ipc *p = cpx_rst_ipc_of(r);
+
+	p->fsuid = (uint32_t)setfsuid((uid_t)-1);
+	p->fsgid = (uint32_t)setfsgid((gid_t)-1);
+	return cpx_rst_owner_enter(&p->owner, err);
+}
+
+void cpx_ipc_undrop(struct cpx_rst *r)
+{
+	struct cpx_rst_ipc *p = cpx_rst_ipc_of(r);
+	int keep = errno;
+
+	cpx_rst_owner_leave(&p->owner);
+	setfsgid(p->fsgid);
+	setfsuid(p->fsuid);
+	errno = keep;
+}
+
 int cpx_ipc_reopen(int fd, int flags)
 {
 	char path[40];
@@ -117,6 +137,8 @@ static int ipc_prepare(struct cpx_rst *r, void **priv, struct cpx_err *err)
 
 	if (!p)
 		return cpx_err_set(err, CPX_E_NOMEM, "out of memory");
+	p->owner.uid = r->opts->owner_uid;
+	p->owner.gid = r->opts->owner_gid;
 	*priv = p;
 	r->family[CPX_RST_IPC_SLOT] = p;
 	return 0;
@@ -181,6 +203,7 @@ static void ipc_end(struct cpx_rst *r, void *priv)
 	if (!p)
 		return;
 	close_made(p);
+	cpx_rst_owner_free(&p->owner);
 	free(p);
 	r->family[CPX_RST_IPC_SLOT] = NULL;
 }

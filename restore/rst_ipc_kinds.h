@@ -9,6 +9,7 @@
 #define CPX_RST_IPC_KINDS_H
 
 #include "restore.h"
+#include "rst_owner.h"
 
 #define CPX_RST_IPC_SLOT 15 /* of cpx_rst.family: the private data, for calls from other families */
 
@@ -24,6 +25,8 @@ struct cpx_ipc_made {
 struct cpx_rst_ipc {
 	struct cpx_ipc_made *made;
 	bool unix_made, inet_made, late_done;
+	struct cpx_rst_owner owner;
+	uint32_t fsuid, fsgid; /* before cpx_ipc_drop() */
 };
 
 static inline struct cpx_rst_ipc *cpx_rst_ipc_of(const struct cpx_rst *r)
@@ -45,6 +48,13 @@ struct cpx_ipc_who {
 };
 struct cpx_ipc_who cpx_ipc_as_owner(const struct cpx_rst *r);
 void cpx_ipc_self(struct cpx_ipc_who was);
+
+/*
+ * More than that: the owner's groups, too, and no capabilities, for what an image names by path or
+ * asks the kernel for. Inside or outside the former; not nested.
+ */
+int cpx_ipc_drop(struct cpx_rst *r, struct cpx_err *err);
+void cpx_ipc_undrop(struct cpx_rst *r);
 
 /* Open @fd's file again through /proc. Return: descriptor or -1 with errno. */
 int cpx_ipc_reopen(int fd, int flags);

@@ -74,12 +74,16 @@ static int make(struct cpx_rst *r, const struct cpx_rec_mqueue *rec, struct cpx_
 		snprintf(temp, sizeof(temp), "/chpox.%d.%u", (int)getpid(), rec->id);
 		name = temp;
 	}
+	rc = cpx_ipc_drop(r, err);
+	if (rc < 0)
+		return rc;
 	fd = mq_open(name, O_RDWR | O_NONBLOCK | O_CLOEXEC | O_CREAT | (rec->unlinked ? O_EXCL : 0),
 		     0600, &attr);
+	if (fd >= 0 && rec->unlinked)
+		mq_unlink(name);
+	cpx_ipc_undrop(r);
 	if (fd < 0)
 		return cpx_err_sys(err, errno, "opening message queue %s", rec->name);
-	if (rec->unlinked)
-		mq_unlink(name);
 	if (r->opts->trusted && fchown(fd, rec->uid, rec->gid) && errno != EPERM)
 		return cpx_err_sys(err, errno, "owner of message queue %s", rec->name);
 	if (fchmod(fd, rec->mode & 0777) && errno != EPERM)

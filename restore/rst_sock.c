@@ -93,7 +93,7 @@ static int set_buffer(int fd, int opt, const struct cpx_rec_sockopt *o)
 	return setsockopt(fd, SOL_SOCKET, opt, &size, sizeof(size));
 }
 
-int cpx_sock_set_opts(struct cpx_rst *r, uint32_t id, int fd, struct cpx_err *err)
+static int set_opts(struct cpx_rst *r, uint32_t id, int fd, struct cpx_err *err)
 {
 	cpx_state_each(r->st, sockopt, o) {
 		uint8_t now[256];
@@ -120,4 +120,18 @@ int cpx_sock_set_opts(struct cpx_rst *r, uint32_t id, int fd, struct cpx_err *er
 					   o->level);
 	}
 	return 0;
+}
+
+int cpx_sock_set_opts(struct cpx_rst *r, uint32_t id, int fd, struct cpx_err *err)
+{
+	int rc;
+
+	if (r->opts->trusted)
+		return set_opts(r, id, fd, err);
+	rc = cpx_ipc_drop(r, err);
+	if (rc < 0)
+		return rc;
+	rc = set_opts(r, id, fd, err);
+	cpx_ipc_undrop(r);
+	return rc;
 }

@@ -252,7 +252,11 @@ static int open_outside(struct cpx_rst *r, const struct cpx_rec_tty *rec, uint32
 			fd = fcntl(given, F_DUPFD_CLOEXEC, 3);
 		return fd < 0 ? cpx_err_sys(err, errno, "the terminal given") : fd;
 	}
+	fd = cpx_ipc_drop(r, err);
+	if (fd < 0)
+		return fd;
 	fd = rec->path ? open(rec->path, (flags & O_ACCMODE) | O_NOCTTY | O_CLOEXEC | O_NONBLOCK) : -1;
+	cpx_ipc_undrop(r);
 	if (fd >= 0 && !fstat(fd, &st) && S_ISCHR(st.st_mode) && st.st_rdev == rec->rdev &&
 	    st.st_uid == rec->uid) {
 		if (rec->termios.n == sizeof(tio) && !modes_of(rec, &tio, NULL))

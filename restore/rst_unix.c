@@ -225,6 +225,8 @@ static int bind_name(struct cpx_rst *r, int fd, const struct cpx_rec_sock *rec, 
 	if (rc < 0)
 		return rc;
 	pid = fork();
+	if (!pid && cpx_ipc_drop(r, NULL) < 0)
+		_exit(EPERM);
 	if (!pid)
 		_exit(aside ? bind_aside(fd, dir, &n) :
 			      bind_there(fd, (int)rec->type, dir, &n, rec, keep,
@@ -758,8 +760,13 @@ static int connect_datagram(struct cpx_rst *r, const struct cpx_rec_sock *rec,
 		return 0;
 	if (rc < 0)
 		return rc;
-	return connect(fd, (struct sockaddr *)&to.un, to.len) ?
-		       cpx_err_sys(err, errno, "connecting a datagram socket") : 0;
+	rc = cpx_ipc_drop(r, err);
+	if (rc < 0)
+		return rc;
+	if (connect(fd, (struct sockaddr *)&to.un, to.len))
+		rc = cpx_err_sys(err, errno, "connecting a datagram socket");
+	cpx_ipc_undrop(r);
+	return rc;
 }
 
 static int settle(struct cpx_rst *r, const struct cpx_rec_sock *rec, struct cpx_err *err)
