@@ -131,13 +131,13 @@ static int base_dir(const struct cpx_rst *r, const struct cpx_rec_sock *rec, con
  * A relative name whose file is gone anyway is bound in an empty directory of our own, in the child.
  * Return: errno or 0.
  */
-static int bind_aside(int fd, const char *dir, const struct name *n)
+static int bind_aside(int fd, const struct name *n)
 {
-	char part[sizeof(n->un.sun_path) + 1] = "";
+	char part[sizeof(n->un.sun_path) + 1] = "", dir[] = "/tmp/.chpox-XXXXXX";
 	int sys = 0;
 
 	umask(0);
-	if (chdir(dir))
+	if (!mkdtemp(dir) || chdir(dir))
 		return errno;
 	memcpy(part, n->un.sun_path, sizeof(n->un.sun_path));
 	for (char *p = strchr(part, '/'); p; p = strchr(p + 1, '/')) {
@@ -152,6 +152,7 @@ static int bind_aside(int fd, const char *dir, const struct name *n)
 		*p = '\0';
 		rmdir(part);
 	}
+	rmdir(dir);
 	return sys;
 }
 
@@ -217,26 +218,20 @@ static int bind_name(struct cpx_rst *r, int fd, const struct cpx_rec_sock *rec, 
 			       cpx_err_sys(err, errno, "binding a unix socket to '@%.100s'",
 					   n.un.sun_path + 1) : 0;
 	aside = !keep && stays_inside(n.un.sun_path);
-	if (aside)
-		rc = mkdtemp(strcpy(dir, "/tmp/.chpox-XXXXXX")) ? 0 :
-			     cpx_err_sys(err, errno, "a directory in /tmp");
-	else
-		rc = base_dir(r, rec, &n, dir, sizeof(dir), err);
+	rc = aside ? 0 : base_dir(r, rec, &n, dir, sizeof(dir), err);
 	if (rc < 0)
 		return rc;
 	pid = fork();
 	if (!pid && cpx_ipc_drop(r, NULL) < 0)
 		_exit(EPERM);
 	if (!pid)
-		_exit(aside ? bind_aside(fd, dir, &n) :
+		_exit(aside ? bind_aside(fd, &n) :
 			      bind_there(fd, (int)rec->type, dir, &n, rec, keep,
 					 r->opts->trusted));
 	if (pid < 0)
 		return cpx_err_sys(err, errno, "fork");
 	while (waitpid(pid, &status, __WALL) < 0 && errno == EINTR)
 		;
-	if (aside)
-		rmdir(dir);
 	if (!WIFEXITED(status) || WEXITSTATUS(status))
 		return cpx_err_sys(err, WIFEXITED(status) ? WEXITSTATUS(status) : EINTR,
 				   "binding a unix socket to '%s'", n.un.sun_path);
