@@ -50,7 +50,7 @@ is "a marked process that was killed is failed" "$(field n state)" FAILED
 check "recover" ctl recover n
 ctl wait n
 is "it ends well" $? 4
-setsid sh -c 'sleep 1; exit 9' >/dev/null 2>&1 &
+setsid sh -c 'sleep 4; exit 9' >/dev/null 2>&1 &
 pid=$!
 ctl mark $pid --name st >/dev/null
 wait $pid
