@@ -14,6 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/fsuid.h>
+#include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -147,6 +148,8 @@ int cpx_owner_enter(const struct cpx_owner *o, struct cpx_owner_saved *s)
 		return 0;
 	if (save(s) < 0)
 		return -1;
+	/* the kernel forgets it when credentials change */
+	prctl(PR_GET_PDEATHSIG, &s->pdeathsig);
 	s->active = true;
 	s->uid = s->gid = (uint32_t)-1;
 	if (sys_groups_set(o->ngroups, o->groups) < 0) {
@@ -177,6 +180,7 @@ void cpx_owner_leave(struct cpx_owner_saved *s)
 	if (s->gid != (uint32_t)-1)
 		setfsgid(s->gid);
 	sys_groups_set((size_t)s->ngroups, s->groups);
+	prctl(PR_SET_PDEATHSIG, s->pdeathsig);
 	cpx_freep(&s->groups);
 	s->active = false;
 	errno = keep;

@@ -4,7 +4,8 @@
  *
  * Linux keeps credentials per thread: cpx_owner_enter() gives the calling thread the
  * owner's fsuid, fsgid and groups and takes its effective capabilities away until
- * cpx_owner_leave(). Nothing changes for other threads. Both are cheap (µs).
+ * cpx_owner_leave(). Nothing changes for other threads; the process is not dumpable from
+ * then on. Both are cheap (µs).
  */
 #ifndef CPX_STORE_OWNER_H
 #define CPX_STORE_OWNER_H
@@ -29,6 +30,7 @@ struct cpx_owner_saved {
 	uint32_t cap_effective[2], cap_permitted[2], cap_inheritable[2];
 	gid_t *groups; /* owned until leave */
 	int ngroups;
+	int pdeathsig;
 };
 
 /* @uid == (uid_t)-1: as the caller is. Looks up the user's groups. */

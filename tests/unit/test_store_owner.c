@@ -5,7 +5,9 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <sys/file.h>
+#include <signal.h>
 #include <sys/fsuid.h>
+#include <sys/prctl.h>
 #include <sys/syscall.h>
 
 #define SOMEBODY 54321u
@@ -37,7 +39,7 @@ static void files_belong_to_the_owner(void **state)
 	char *dir = make_dir(NULL), *sub;
 	struct cpx_store *s;
 	uint8_t sha[32];
-	int fd = open("/proc/self/exe", O_RDONLY | O_CLOEXEC);
+	int fd = open("/proc/self/exe", O_RDONLY | O_CLOEXEC), sig = 0;
 
 	(void)state;
 	if (geteuid() != 0)
@@ -45,13 +47,18 @@ static void files_belong_to_the_owner(void **state)
 	assert_int_equal(chown(dir, SOMEBODY, SOMEBODY), 0);
 	assert_true(asprintf(&sub, "%s/store", dir) > 0);
 	fill(&g, FILL_RANDOM);
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	s = open_as(sub, SOMEBODY);
 	OK(write_gen(s, 1, &g, &(struct cpx_image_opts){ .workers = 2 }, NULL, &err));
 	OK(check_gen(s, 1, &g, &err));
 	OK(cpx_store_put_code(s, fd, sha, &err));
 	close(fd);
 	nftw(sub, each_is_mine, 8, FTW_PHYS);
-	/* the calling thread is root again in all respects */
+	/* the calling thread is root again in all respects, and dies with its parent as before
+	 */
+	assert_int_equal(prctl(PR_GET_PDEATHSIG, &sig), 0);
+	assert_int_equal(sig, SIGKILL);
+	prctl(PR_SET_PDEATHSIG, 0);
 	assert_int_equal(setfsuid((uid_t)-1), 0);
 	fd = open("/etc/shadow", O_RDONLY | O_CLOEXEC);
 	assert_true(fd >= 0 || errno == ENOENT);
