@@ -71,17 +71,15 @@ static bool kills(volatile char *p)
 	return st_reap(pid) == -1 - SIGSEGV;
 }
 
-int main(int argc, char **argv)
-{
-	char *sysv, *whole, *zero, *zerosh, *memfd, *guard, *named, *sealed, *keyed, *huge,
-		*gone, *ro, *exec, *shro;
-	int id, fd, ro_fd, pkey;
-	bool have_guard, have_seal;
-	char *was[16];
-	void *at[16];
-	size_t n = 0;
+static char *sysv, *whole, *zero, *zerosh, *memfd, *guard, *named, *sealed, *keyed, *huge,
+	*gone, *ro, *exec, *shro;
+static int pkey;
+static bool have_guard, have_seal;
 
-	st_begin(argc, argv);
+static void segments(void)
+{
+	int id;
+
 	id = ST_SYS(shmget(IPC_PRIVATE, 8 * PG, IPC_CREAT | 0600));
 	sysv = ST_SYS((char *)shmat(id, NULL, 0));
 	st_fill(sysv, 8 * PG, 1);
@@ -90,6 +88,11 @@ int main(int argc, char **argv)
 	ST_SYS(munmap(sysv + 7 * PG, PG));
 	whole = ST_SYS((char *)shmat(id, NULL, SHM_RDONLY));
 	ST_SYS(shmctl(id, IPC_RMID, NULL));
+}
+
+static void objects(void)
+{
+	int fd;
 
 	fd = ST_SYS(open("/dev/zero", O_RDWR | O_CLOEXEC));
 	zero = ST_SYS((char *)mmap(NULL, 4 * PG, PROT_READ | PROT_WRITE, MAP_PRIVATE, fd, 0));
@@ -105,7 +108,10 @@ int main(int argc, char **argv)
 	ST_TRUE(pwrite(fd, "tail", 4, 4 * PG + 96) == 4);
 	st_fill(memfd, PG, 4);
 	shro = ST_SYS((char *)mmap(NULL, 4 * PG, PROT_READ, MAP_SHARED, fd, 0));
+}
 
+static void ranges(void)
+{
 	guard = anon(16 * PG, PROT_READ | PROT_WRITE);
 	st_fill(guard, 16 * PG, 5);
 	have_guard = madvise(guard + 4 * PG, 3 * PG, MADV_GUARD_INSTALL) == 0;
@@ -125,10 +131,16 @@ int main(int argc, char **argv)
 	huge = ST_SYS((char *)mmap(NULL, 64ul << 30, PROT_READ | PROT_WRITE,
 				   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0));
 	st_fill(huge + (33ul << 30), PG, 8);
+}
 
-	snprintf(was[0] = calloc(1, 128), 128, "/dev/shm/st_kinds_%d", getpid());
-	fd = ST_SYS(open(was[0], O_RDWR | O_CREAT | O_EXCL, 0600));
-	ST_SYS(unlink(was[0]));
+static void files(void)
+{
+	char path[128];
+	int fd, ro_fd;
+
+	snprintf(path, sizeof(path), "/dev/shm/st_kinds_%d", getpid());
+	fd = ST_SYS(open(path, O_RDWR | O_CREAT | O_EXCL, 0600));
+	ST_SYS(unlink(path));
 	ST_SYS(ftruncate(fd, 6 * PG));
 	gone = ST_SYS((char *)mmap(NULL, 6 * PG, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0));
 	st_fill(gone, PG, 9);
@@ -140,28 +152,10 @@ int main(int argc, char **argv)
 	exec = anon(PG, PROT_READ | PROT_WRITE);
 	memcpy(exec, "\xb8\x2a\0\0\0\xc3", 6);
 	ST_SYS(mprotect(exec, PG, PROT_EXEC));
+}
 
-	at[n++] = sysv;
-	at[n++] = sysv + 3 * PG;
-	at[n++] = sysv + 4 * PG;
-	at[n++] = sysv + 5 * PG;
-	at[n++] = whole;
-	at[n++] = zero;
-	at[n++] = zerosh;
-	at[n++] = memfd;
-	at[n++] = shro;
-	at[n++] = guard;
-	at[n++] = named;
-	at[n++] = sealed;
-	at[n++] = keyed;
-	at[n++] = gone;
-	at[n++] = ro;
-	at[n++] = exec;
-	for (size_t i = 0; i < n; i++)
-		was[i] = lines_of(at[i]);
-	st_wait();
-	for (size_t i = 0; i < n; i++)
-		ST_STR(lines_of(at[i]), was[i]);
+static void judge(void)
+{
 	ST_CHECK(st_filled(whole, 8 * PG, 1), "SysV segment");
 	sysv[3 * PG] ^= 1;
 	ST_CHECK(whole[3 * PG] == sysv[3 * PG], "SysV segment is not shared");
@@ -186,5 +180,40 @@ int main(int argc, char **argv)
 	if (pkey > 0)
 		ST_EQ(syscall(SYS_pkey_free, pkey), 0);
 	ST_OK(shmdt(whole));
+}
+
+int main(int argc, char **argv)
+{
+	char *was[16];
+	void *at[16];
+	size_t n = 0;
+
+	st_begin(argc, argv);
+	segments();
+	objects();
+	ranges();
+	files();
+	at[n++] = sysv;
+	at[n++] = sysv + 3 * PG;
+	at[n++] = sysv + 4 * PG;
+	at[n++] = sysv + 5 * PG;
+	at[n++] = whole;
+	at[n++] = zero;
+	at[n++] = zerosh;
+	at[n++] = memfd;
+	at[n++] = shro;
+	at[n++] = guard;
+	at[n++] = named;
+	at[n++] = sealed;
+	at[n++] = keyed;
+	at[n++] = gone;
+	at[n++] = ro;
+	at[n++] = exec;
+	for (size_t i = 0; i < n; i++)
+		was[i] = lines_of(at[i]);
+	st_wait();
+	for (size_t i = 0; i < n; i++)
+		ST_STR(lines_of(at[i]), was[i]);
+	judge();
 	return st_end();
 }
