@@ -237,6 +237,14 @@ static int enter_dir(struct cpx_rst *r, struct cpx_rst_task *t, uint32_t file_id
 
 	if (!file_id)
 		return 0;
+	/* below a root directory of his own a user could fool set-user-id programs */
+	if (root && !r->opts->trusted)
+		return cpx_err_set(
+			err, CPX_E_PERM,
+			"process %u has a root directory of its own, which only root can "
+			"give it; restore as root, from a directory that only root can "
+			"write",
+			t->rec->pid);
 	fd = cpx_rst_open_file(r, file_id, O_PATH | O_DIRECTORY, err);
 	if (fd < 0)
 		return fd;

@@ -15,6 +15,7 @@
 #include <fcntl.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 
 static int taken(struct cpx_rst *r, const struct cpx_rst_ofd *o, const char *what, int sys,
@@ -89,8 +90,12 @@ static int lease(struct cpx_rst *r, struct cpx_rst_ofd *o, const struct cpx_rec_
 		 struct cpx_err *err)
 {
 	int64_t ret = 0;
+	struct stat st;
 	int rc = 0;
 
+	/* taken with our rights, so what the kernel would check is checked here */
+	if (!r->opts->trusted && (fstat(o->fd, &st) < 0 || st.st_uid != r->opts->owner_uid))
+		return taken(r, o, "lease", EPERM, err);
 	if (!o->task)
 		ret = fcntl(o->fd, F_SETLEASE, (int)k->type) < 0 ? -errno : 0;
 	else
@@ -161,8 +166,31 @@ int cpx_rst_file_locks(struct cpx_rst *r, struct cpx_rst_task *t, struct cpx_err
 	return 0;
 }
 
+/*
+ * Signals go out with the rights of who names the receiver, and that is us: so only the tree
+ * itself can be named. A group is the tree's own if its leader is.
+ */
+static bool in_tree(struct cpx_rst *r, const struct cpx_rec_ofd *o)
+{
+	uint32_t pid = (uint32_t)o->own_pid;
+
+	if (o->own_type == F_OWNER_TID) {
+		cpx_state_each (r->st, thread, th) {
+			if (th->tid == pid)
+				return true;
+		}
+		return false;
+	}
+	for (size_t i = 0; i < r->ntasks; i++)
+		if (r->tasks[i].rec->pid == pid ||
+		    (r->opts->trusted && o->own_type == F_OWNER_PGRP &&
+		     r->tasks[i].rec->pgid == pid))
+			return true;
+	return false;
+}
+
 /* Owner, signal and O_ASYNC: the kernel notes the number of the descriptor, so in the task. */
-static int own(struct cpx_rst_ofd *o, struct cpx_err *err)
+static int own(struct cpx_rst *r, struct cpx_rst_ofd *o, struct cpx_err *err)
 {
 	struct cpx_tracee *tr = &o->task->threads[0].t;
 	struct f_owner_ex who = { .type = (int)o->rec->own_type, .pid = o->rec->own_pid };
@@ -170,7 +198,7 @@ static int own(struct cpx_rst_ofd *o, struct cpx_err *err)
 	int64_t flags;
 	int rc = 0;
 
-	if (o->rec->own_pid) {
+	if (o->rec->own_pid && in_tree(r, o->rec)) {
 		cpx_tracee_reset(tr);
 		at = cpx_tracee_push(tr, &who, sizeof(who));
 		rc = cpx_tok(tr, NULL, err, "set the owner of a descriptor", SYS_fcntl, fd,
@@ -199,7 +227,7 @@ int cpx_rst_file_owners(struct cpx_rst *r, struct cpx_rst_task *t, struct cpx_er
 
 		if (o->task == t && !(o->rec->flags & O_PATH) &&
 		    (o->rec->own_pid || o->rec->own_sig || (o->rec->flags & O_ASYNC)))
-			rc = own(o, err);
+			rc = own(r, o, err);
 	}
 	return rc;
 }

@@ -18,6 +18,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/magic.h>
 #include <linux/openat2.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -27,6 +28,7 @@
 #include <sys/random.h>
 #include <sys/sendfile.h>
 #include <sys/syscall.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #define TMPFILE_BIT (O_TMPFILE & ~O_DIRECTORY)
@@ -222,15 +224,47 @@ struct temp_dirs {
 
 static void remove_dirs(struct cpx_rst *r, struct temp_dirs *d)
 {
+	struct cpx_rst_files *p = r->files_priv;
+
 	while (d->n) {
 		char *base = NULL;
 		CPX_AUTO_FD fd = cpx_rst_file_parent(r, d->paths[--d->n], &base, NULL);
 
-		if (fd >= 0)
+		if (fd >= 0 && cpx_rst_owner_enter(&p->owner, NULL) == 0) {
 			unlinkat(fd, base, AT_REMOVEDIR);
+			cpx_rst_owner_leave(&p->owner);
+		}
 		free(base);
 		free(d->paths[d->n]);
 	}
+}
+
+/* One directory, if it is not there; it is remembered then. */
+static int make_dir(struct cpx_rst *r, const char *dir, struct temp_dirs *d,
+		    struct cpx_err *err)
+{
+	struct cpx_rst_files *p = r->files_priv;
+	CPX_AUTO_FREE char *base = NULL;
+	CPX_AUTO_FREE char *copy = strdup(dir);
+	CPX_AUTO_FD fd = cpx_rst_file_parent(r, dir, &base, err);
+	int rc, sys;
+
+	if (fd < 0)
+		return fd;
+	if (faccessat(fd, base, F_OK, AT_SYMLINK_NOFOLLOW) == 0)
+		return 0;
+	if (!copy || d->n == TEMP_DIRS_MAX)
+		return cpx_err_set(err, CPX_E_LIMIT, "%s: too many directories", dir);
+	rc = cpx_rst_owner_enter(&p->owner, err);
+	if (rc < 0)
+		return rc;
+	rc = mkdirat(fd, base, 0700);
+	sys = errno;
+	cpx_rst_owner_leave(&p->owner);
+	if (rc < 0)
+		return sys == EEXIST ? 0 : cpx_err_sys(err, sys, "make the directory %s", dir);
+	d->paths[d->n++] = cpx_steal_ptr(&copy);
+	return 0;
 }
 
 /* Make the directories that are missing above @path. */
@@ -240,29 +274,13 @@ static int make_dirs(struct cpx_rst *r, const char *path, struct temp_dirs *d,
 	CPX_AUTO_FREE char *dir = strdup(path);
 
 	for (char *cut = dir; dir && (cut = strchr(cut + 1, '/'));) {
-		char *base = NULL;
-		CPX_AUTO_FD fd = -1;
-		int rc = 0;
+		int rc;
 
 		*cut = 0;
-		fd = cpx_rst_file_parent(r, dir, &base, err);
-		if (fd >= 0 && mkdirat(fd, base, 0700) == 0) {
-			if (d->n == TEMP_DIRS_MAX || !(d->paths[d->n] = strdup(dir))) {
-				unlinkat(fd, base, AT_REMOVEDIR);
-				rc = cpx_err_set(err, CPX_E_LIMIT, "%s: too many directories",
-						 path);
-			} else {
-				fchownat(fd, base, r->opts->owner_uid, r->opts->owner_gid,
-					 AT_SYMLINK_NOFOLLOW);
-				d->n++;
-			}
-		} else if (fd >= 0 && errno != EEXIST && errno != EACCES) {
-			rc = cpx_err_sys(err, errno, "make the directory %s", dir);
-		}
-		free(base);
-		if (fd < 0 || rc < 0)
-			return fd < 0 ? fd : rc;
+		rc = make_dir(r, dir, d, err);
 		*cut = '/';
+		if (rc < 0)
+			return rc;
 	}
 	return dir ? 0 : cpx_err_set(err, CPX_E_NOMEM, "no memory");
 }
@@ -598,9 +616,28 @@ static int open_link(struct cpx_rst *r, struct cpx_rst_file *f, int flags, struc
 	return fd < 0 ? cpx_err_sys(err, errno, "open %s", f->rec->path) : fd;
 }
 
-static bool own_file(const struct cpx_rst *r, const struct cpx_rst_file *f)
+/* Is it below /proc/N of a process of the tree? */
+static bool of_tree(const struct cpx_rst *r, const struct cpx_rst_file *f)
 {
+	unsigned pid;
+
+	if (sscanf(f->rec->path, "/proc/%u/", &pid) != 1)
+		return false;
+	for (size_t i = 0; i < r->ntasks; i++)
+		if (r->tasks[i].rec->pid == pid)
+			return true;
+	return false;
+}
+
+static bool own_file(const struct cpx_rst *r, const struct cpx_rst_file *f, int flags)
+{
+	struct statfs fs;
 	struct stat st;
+
+	/* what the job may read about itself in /proc is root's as long as we build it */
+	if ((f->rec->flags & CPX_FILE_PROC) && (flags & O_ACCMODE) == O_RDONLY &&
+	    fstatfs(f->path_fd, &fs) == 0 && fs.f_type == PROC_SUPER_MAGIC && of_tree(r, f))
+		return true;
 
 	return f->ours || r->opts->trusted ||
 	       (fstat(f->path_fd, &st) == 0 && st.st_uid == r->opts->owner_uid);
@@ -654,7 +691,7 @@ int cpx_rst_file_reopen(struct cpx_rst *r, struct cpx_rst_file *f, int flags,
 	fd = open_link(r, f, flags, err);
 	cpx_rst_owner_leave(&p->owner);
 	/* open for writing and made read-only since: the owner may, the mode says no */
-	if (fd == CPX_E_PERM && own_file(r, f))
+	if (fd == CPX_E_PERM && own_file(r, f, flags))
 		fd = open_link(r, f, flags, err);
 	return fd;
 }
