@@ -93,6 +93,19 @@ static int set_buffer(int fd, int opt, const struct cpx_rec_sockopt *o)
 	return setsockopt(fd, SOL_SOCKET, opt, &size, sizeof(size));
 }
 
+/* An option that this older kernel does not know, at "off" (0, or -1 for SO_PEEK_OFF). */
+static bool unknown_and_off(int sys, const struct cpx_blob *value)
+{
+	const uint8_t *v = value->p;
+
+	if (sys != ENOPROTOOPT && sys != EOPNOTSUPP)
+		return false;
+	for (uint32_t i = 0; i < value->n; i++)
+		if (v[i] != v[0] || (v[i] != 0 && v[i] != 0xff))
+			return false;
+	return true;
+}
+
 static int set_opts(struct cpx_rst *r, uint32_t id, int fd, struct cpx_err *err)
 {
 	cpx_state_each(r->st, sockopt, o) {
@@ -115,7 +128,7 @@ static int set_opts(struct cpx_rst *r, uint32_t id, int fd, struct cpx_err *err)
 			rc = set_buffer(fd, (int)o->opt, o);
 		else
 			rc = setsockopt(fd, (int)o->level, (int)o->opt, o->value.p, o->value.n);
-		if (rc)
+		if (rc && !unknown_and_off(errno, &o->value))
 			return cpx_err_sys(err, errno, "socket option %u of level %u", o->opt,
 					   o->level);
 	}

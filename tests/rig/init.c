@@ -18,6 +18,7 @@
 #include <fcntl.h>
 #include <ftw.h>
 #include <limits.h>
+#include <net/if.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdint.h>
@@ -25,8 +26,10 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/io.h>
+#include <sys/ioctl.h>
 #include <sys/mount.h>
 #include <sys/reboot.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/sysmacros.h>
@@ -38,6 +41,8 @@
 
 #define EXIT_PORT 0xf4
 #define LIMIT_MS 60000
+
+#define TIMES "/st/.times" /* what cpio does not carry: the nanoseconds of times */
 
 struct rig {
 	char kernel[16]; /* "6.1" */
@@ -86,6 +91,18 @@ static void mount_all(void)
 	}
 	if (symlink("/proc/self/fd", "/dev/fd") && errno != EEXIST)
 		printf("RIG: # /dev/fd: %s\n", strerror(errno));
+}
+
+static void loopback_up(void)
+{
+	struct ifreq r = { .ifr_name = "lo" };
+	int s = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+
+	if (s < 0 || ioctl(s, SIOCGIFFLAGS, &r) || (r.ifr_flags |= IFF_UP, 0) ||
+	    ioctl(s, SIOCSIFFLAGS, &r))
+		printf("RIG: # no loopback: %s\n", strerror(errno));
+	if (s >= 0)
+		close(s);
 }
 
 /* Their order does not matter: as many rounds as there are levels of dependency. */
@@ -392,7 +409,7 @@ static int put_content(FILE *out, const char *path, const struct stat *st)
 	return rc;
 }
 
-static int put_tree(FILE *out, const char *path)
+static int put_tree(FILE *out, FILE *times, const char *path)
 {
 	struct stat st;
 	struct dirent *e;
@@ -401,6 +418,7 @@ static int put_tree(FILE *out, const char *path)
 
 	if (lstat(path, &st) || put_content(out, path, &st))
 		return -1;
+	fprintf(times, "%lld %ld %s\n", (long long)st.st_mtim.tv_sec, st.st_mtim.tv_nsec, path);
 	if (!S_ISDIR(st.st_mode))
 		return 0;
 	d = opendir(path);
@@ -410,7 +428,7 @@ static int put_tree(FILE *out, const char *path)
 		if (strcmp(e->d_name, ".") == 0 || strcmp(e->d_name, "..") == 0)
 			continue;
 		if (snprintf(sub, sizeof(sub), "%s/%s", path, e->d_name) < (int)sizeof(sub))
-			rc = put_tree(out, sub);
+			rc = put_tree(out, times, sub);
 	}
 	if (d)
 		closedir(d);
@@ -422,9 +440,13 @@ static void carry_out(struct rig *rig)
 	struct stat none = { 0 };
 	int fd = open("/dev/vda", O_WRONLY | O_CLOEXEC);
 	FILE *out = fd >= 0 ? fdopen(fd, "w") : NULL;
+	FILE *times = fopen(TIMES, "we");
+	struct stat st;
 	long size = -1;
 
-	if (out && put_tree(out, "/st") == 0 && put_entry(out, "TRAILER!!!", &none, NULL, 0) == 0)
+	if (out && times && put_tree(out, times, "/st") == 0 && fclose(times) == 0 &&
+	    lstat(TIMES, &st) == 0 && put_content(out, TIMES, &st) == 0 &&
+	    put_entry(out, "TRAILER!!!", &none, NULL, 0) == 0)
 		size = ftell(out);
 	if (out && (fflush(out) || fsync(fileno(out))))
 		size = -1;
@@ -435,6 +457,22 @@ static void carry_out(struct rig *rig)
 		printf("RIG: not ok %s: carry out: %s\n", rig->kernel, strerror(errno));
 		rig->failures++;
 	}
+}
+
+static void take_times(void)
+{
+	long long sec;
+	long nsec;
+	char path[256];
+	FILE *f = fopen(TIMES, "re");
+
+	while (f && fscanf(f, "%lld %ld %255[^\n]", &sec, &nsec, path) == 3) {
+		struct timespec t[2] = { { 0, UTIME_OMIT }, { sec, nsec } };
+
+		utimensat(AT_FDCWD, path, t, AT_SYMLINK_NOFOLLOW);
+	}
+	if (f)
+		fclose(f);
 }
 
 static void end(int rc)
@@ -464,11 +502,13 @@ int main(void)
 	snprintf(rig.kernel, sizeof(rig.kernel), "%d.%d", atoi(un.release),
 		 atoi(strchr(un.release, '.') + 1));
 	load_modules(rig.kernel);
+	loopback_up();
 	/* programs to be moved get PIDs that no other machine's kernel threads have */
 	put_file("/proc/sys/kernel/ns_last_pid", getenv("RIG_PID") ? getenv("RIG_PID") : "1000");
 	setenv("PATH", "/bin:/usr/bin:/sbin", 1);
 	mkdir("/st", 0755);
 	chdir("/");
+	take_times();
 	list = fopen("/rig.list", "re");
 	while (list && fscanf(list, "%31s %63s", verb, name) == 2)
 		do_line(&rig, verb, name);

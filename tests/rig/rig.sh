@@ -55,6 +55,10 @@ make_root()
 	for n in $names; do
 		[ -x "build/tests/states/$n" ] && copy_program "build/tests/states/$n"
 	done
+	# threads that are cancelled load this one by themselves; vfork's tests start a shell
+	n=$(gcc -print-file-name=libgcc_s.so.1)
+	[ -e "$n" ] && cp -L "$n" "$out/root/lib/x86_64-linux-gnu/"
+	cp /bin/busybox "$out/root/bin/" && ln -s busybox "$out/root/bin/sh"
 	for k in $series; do
 		cp -r "build/kernels/$k/modules" "$out/root/modules/$k"
 	done
