@@ -408,22 +408,31 @@ static uint64_t locked_kb(const struct cpx_cap_task *t)
 }
 
 /*
- * mlockall(MCL_FUTURE) shows nowhere; what a new mapping becomes does. Only asked for where
- * something is locked. A page that is left behind if we die in between is of no harm.
+ * mlockall(MCL_FUTURE) shows nowhere; what a new mapping becomes does: locked, and there at
+ * once unless MCL_ONFAULT goes with it. Only asked for where something is locked. A page
+ * that is left behind if we die in between is of no harm.
  */
 static int take_mlock_future(struct cpx_mem_mm *mm, struct cpx_err *err)
 {
 	struct cpx_tracee *t = &mm->t->threads[0].t;
-	uint64_t before = locked_kb(mm->t), after;
+	uint64_t before = locked_kb(mm->t), after, vec;
+	uint8_t there = 1;
 	int64_t addr, ret;
-	int rc = cpx_tcall(t, &addr, err, SYS_mmap, 0, CPX_PAGE, PROT_NONE,
+	int rc = cpx_tcall(t, &addr, err, SYS_mmap, 0, CPX_PAGE, PROT_READ | PROT_WRITE,
 			   MAP_PRIVATE | MAP_ANONYMOUS, (uint64_t)-1, 0);
 
 	if (rc < 0 || addr < 0)
 		return rc;
 	after = locked_kb(mm->t);
-	rc = cpx_tcall(t, &ret, err, SYS_munmap, (uint64_t)addr, CPX_PAGE);
-	mm->rec->mlock_future = after > before;
+	vec = cpx_tracee_push(t, &there, sizeof(there));
+	rc = cpx_tcall(t, &ret, err, SYS_mincore, (uint64_t)addr, CPX_PAGE, vec);
+	if (rc == 0)
+		rc = cpx_tracee_read(t, vec, &there, sizeof(there), err);
+	cpx_tracee_reset(t);
+	if (rc == 0)
+		rc = cpx_tcall(t, &ret, err, SYS_munmap, (uint64_t)addr, CPX_PAGE);
+	if (after > before)
+		mm->rec->mlock_future = there & 1 ? 1 : 2;
 	return rc;
 }
 

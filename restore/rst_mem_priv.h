@@ -51,7 +51,7 @@ struct cpx_rst_shm {
 	int fd; /* -1: not made yet */
 	int sysv_id;
 	void *map; /* SysV: the conductor's own attachment */
-	bool sealed;
+	bool made; /* SysV: it was not there before */
 };
 
 /* A file that mappings need, opened once. */

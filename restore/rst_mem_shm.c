@@ -186,6 +186,7 @@ static int find_or_make_sysv(struct cpx_rst *r, struct cpx_rst_shm *s, struct cp
 		shmctl(s->sysv_id, IPC_RMID, NULL);
 		return taken_by_other(rec, err);
 	}
+	s->made = true;
 	return 0;
 }
 
@@ -378,6 +379,7 @@ int cpx_rst_shm_late(struct cpx_rst *r, struct cpx_err *err)
 		if (!s->map)
 			continue;
 		shmdt(s->map);
+		s->map = NULL;
 		if (s->rec->mode & SHM_DEST)
 			shmctl(s->sysv_id, IPC_RMID, NULL);
 	}
@@ -386,7 +388,16 @@ int cpx_rst_shm_late(struct cpx_rst *r, struct cpx_err *err)
 
 void cpx_rst_shm_end(struct cpx_rst *r)
 {
-	for (size_t i = 0; i < r->mem->nshms; i++)
-		cpx_close(&r->mem->shms[i].fd);
+	for (size_t i = 0; i < r->mem->nshms; i++) {
+		struct cpx_rst_shm *s = &r->mem->shms[i];
+
+		cpx_close(&s->fd);
+		if (!s->map)
+			continue;
+		/* nobody got that far: leave nothing behind */
+		shmdt(s->map);
+		if (s->made)
+			shmctl(s->sysv_id, IPC_RMID, NULL);
+	}
 	free(r->mem->shms);
 }
