@@ -8,6 +8,7 @@
 #define CPX_CAP_FILE_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <sys/stat.h>
 
@@ -41,6 +42,8 @@ struct cpx_cap_files {
 	void *ofds;   /* tree of open file descriptions */
 	void *by_key; /* tree of file records by device, inode and path */
 	struct cpx_cap_file *list, **tail;
+	struct cpx_cap_file **by_id; /* ids are small numbers */
+	size_t ids;
 	int root_fd;	  /* where the job's paths start: O_PATH; -1 until it is needed */
 	int64_t start_ns; /* CLOCK_REALTIME at which the job's root started; 0: not known yet */
 	uint64_t copied;  /* bytes held in memory */

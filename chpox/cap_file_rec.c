@@ -254,6 +254,24 @@ static int take_link(struct cpx_cap *c, int fd, struct cpx_rec_file *r, struct c
 	return r->link ? 0 : cpx_err_set(err, CPX_E_NOMEM, "no memory for file names");
 }
 
+static int index_it(struct cpx_cap_files *p, struct cpx_cap_file *f, struct cpx_err *err)
+{
+	if (f->rec->id >= p->ids) {
+		size_t n = (size_t)f->rec->id * 2 + 64;
+		void *v = realloc(p->by_id, n * sizeof(p->by_id[0]));
+
+		if (!v) {
+			cpx_close(&f->path_fd);
+			return cpx_err_set(err, CPX_E_NOMEM, "no memory for files");
+		}
+		p->by_id = v;
+		memset(p->by_id + p->ids, 0, (n - p->ids) * sizeof(p->by_id[0]));
+		p->ids = n;
+	}
+	p->by_id[f->rec->id] = f;
+	return 0;
+}
+
 static int make(struct cpx_cap *c, struct cpx_cap_task *t, int fd, const struct stat *st,
 		const char *text, struct cpx_cap_file **out, struct cpx_err *err)
 {
@@ -288,6 +306,9 @@ static int make(struct cpx_cap *c, struct cpx_cap_task *t, int fd, const struct 
 		if (f->path_fd < 0)
 			return cpx_err_sys(err, errno, "%s", text);
 	}
+	rc = index_it(p, f, err);
+	if (rc < 0)
+		return rc;
 	*p->tail = f;
 	p->tail = &f->next;
 	*out = cpx_steal_ptr(&f);
@@ -373,10 +394,8 @@ int cpx_cap_file_rule(struct cpx_cap *c, uint32_t file_id, uint32_t rule, struct
 {
 	struct cpx_cap_files *p = c->files_priv;
 
-	for (struct cpx_cap_file *f = p->list; f; f = f->next) {
-		if (f->rec->id != file_id)
-			continue;
-		raise_rule(f, rule);
+	if (file_id < p->ids && p->by_id[file_id]) {
+		raise_rule(p->by_id[file_id], rule);
 		return 0;
 	}
 	if (c->dry_run)
@@ -421,4 +440,7 @@ void cpx_cap_file_free_all(struct cpx_cap_files *p)
 	p->tail = &p->list;
 	tdestroy(p->by_key, free);
 	p->by_key = NULL;
+	free(p->by_id);
+	p->by_id = NULL;
+	p->ids = 0;
 }
