@@ -280,6 +280,9 @@ static int choose_owner(struct restore_job *j, struct cpx_err *err)
 			"others may write in %s or above it, so what it holds cannot be "
 			"trusted with root's rights; chmod go-w it, if you know it is good",
 			j->dir);
+	if (!r)
+		cpx_log_note("%s: user %u may write there, so his rights are given, not more",
+			     j->dir, j->opts.owner_uid);
 	return 0;
 }
 

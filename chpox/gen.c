@@ -61,7 +61,7 @@ static bool others_write(const struct stat *st)
 		return true;
 	if (S_ISLNK(st->st_mode))
 		return false;
-	if (st->st_mode & 022)
+	if (st->st_mode & 02 || (st->st_mode & 020 && st->st_gid != 0))
 		return !(S_ISDIR(st->st_mode) && st->st_mode & S_ISVTX);
 	return false;
 }
@@ -112,7 +112,7 @@ int cpx_gen_trust(const char *dir, uint32_t *uid, uint32_t *gid, struct cpx_err 
 		    !e->fts_statp)
 			continue;
 		if (others_write(e->fts_statp) ||
-		    (S_ISDIR(e->fts_statp->st_mode) && e->fts_statp->st_mode & 022)) {
+		    (S_ISDIR(e->fts_statp->st_mode) && e->fts_statp->st_mode & 02)) {
 			bad = *e->fts_statp;
 			r = 0;
 		}

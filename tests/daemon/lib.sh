@@ -62,7 +62,11 @@ like()
 }
 ctl() { timeout 60 chpox_ctl "$@"; }
 # field JOB KEY: one field of ps --json
-field() { ctl show "$1" --json | python3 -c 'import json,sys; print(json.load(sys.stdin)[sys.argv[1]])' "$2"; }
+field()
+{
+	ctl show "$1" --json 2>/dev/null |
+		python3 -c 'import json,sys; print(json.load(sys.stdin)[sys.argv[1]])' "$2" 2>/dev/null
+}
 daemon_pid() { cat "$CHPOX_DIR/lock"; }
 # await SECONDS COMMAND...: until it succeeds
 await()

@@ -62,5 +62,6 @@ for f in "$CHPOX_BUILD"/tests/states/*; do
 		[[ $f =~ ${STATES_ONLY:-.} ]] && echo "$f"
 done | xargs -P "${PARALLEL:-2}" -I% bash -c 'one %' | tee results
 if grep -q '^not ok' results; then
+	# shellcheck disable=SC2034 # lib.sh ends with it
 	failures=1
 fi
