@@ -10,7 +10,7 @@ python3 "$here/counter.py" 60 0 >expected
 
 manifests() { find "$CHPOX_DIR/store" -path "*/$1/*" -name '*.m' | wc -l; }
 
-for fault in write:3:kill rename:3:kill write:3:errno=28 rename:3:errno=5 write:2:kill rename:2:errno=28; do
+for fault in write:3:kill rename:3:kill write:3:errno=28 rename:3:errno=5 write:2:kill; do
 	name=$(echo "$fault" | tr ':=' '--')
 	CHPOX_FAULT=registry-$fault ctl run --name "$name" -- python3 "$here/counter.py" 60 0.1 6 \
 		>/dev/null 2>&1
@@ -43,3 +43,10 @@ out=$(CHPOX_FAULT=registry-rename:1:kill ctl run --name no -- sleep 1 2>&1)
 is "a run that was not accepted fails" $? 1
 like "with one line" "$out" "^chpox_ctl: chpoxd has gone; try again$"
 like "and is no job" "$(ctl show no 2>&1)" "there is no job 'no'"
+kill "$(daemon_pid)" 2>/dev/null
+sleep 0.1
+out=$(CHPOX_FAULT=registry-rename:2:errno=28 ctl run --name no -- sleep 4711 2>&1)
+is "a run whose record cannot be written fails" $? 1
+like "and says why" "$out" "No space left"
+like "it is no job" "$(ctl show no 2>&1)" "there is no job 'no'"
+is "and does not run" "$(pgrep -f '^sleep 4711$')" ""
