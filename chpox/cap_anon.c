@@ -204,7 +204,7 @@ static bool watch_path(const struct cpx_ipc_fd *f, struct watch *w, char *path, 
 		if (sscanf(p, "%*d %*d %u:%u %*s %4095s", &maj, &min, point) != 3 ||
 		    maj != want_major || min != want_minor)
 			continue;
-		snprintf(full, sizeof(full), "/proc/%d/root%s", (int)f->t->pid, point);
+		snprintf(full, sizeof(full), "/proc/%d/root%s", (int)f->t->live, point);
 		CPX_AUTO_FD mfd = open(full, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
 		if (mfd >= 0 && path_by_handle(mfd, w, path, size))
 			return true;

@@ -155,7 +155,7 @@ static bool owner_is_cheap(const struct slot *s)
 		return !(s->info.flags & O_PATH);
 	if (S_ISDIR(s->st.st_mode) || S_ISCHR(s->st.st_mode))
 		return false;
-	snprintf(path, sizeof(path), "/proc/%d/fd/%d", s->t->pid, s->fd);
+	snprintf(path, sizeof(path), "/proc/%d/fd/%d", s->t->live, s->fd);
 	if (statfs(path, &fs) < 0)
 		return false;
 	return fs.f_type != NFS_SUPER_MAGIC && fs.f_type != FUSE_SUPER_MAGIC;
@@ -195,7 +195,7 @@ static enum what what_is(const struct slot *s)
 		return WHAT_BLOCK;
 	if (!S_ISREG(s->st.st_mode) || !named)
 		return WHAT_OTHER;
-	snprintf(path, sizeof(path), "/proc/%d/fd/%d", s->t->pid, s->fd);
+	snprintf(path, sizeof(path), "/proc/%d/fd/%d", s->t->live, s->fd);
 	if (statfs(path, &fs) < 0)
 		return WHAT_FILE;
 	if (fs.f_type == MQUEUE_MAGIC)

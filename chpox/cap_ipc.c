@@ -263,7 +263,7 @@ static uint32_t known_ofd(const struct cpx_cap *c, int here)
 			continue;
 		cpx_state_each(c->st, fd, fd)
 			if (fd->files_id == t->rec->files_id &&
-			    !syscall(SYS_kcmp, me, t->pid, KCMP_FILE, here, fd->fd))
+			    !syscall(SYS_kcmp, me, t->live, KCMP_FILE, here, fd->fd))
 				return fd->ofd;
 	}
 	return 0;

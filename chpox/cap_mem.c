@@ -585,7 +585,7 @@ static int put_lost(struct cpx_cap *c, struct cpx_mem_mm *mm, struct cpx_err *er
 	if (live < 0 || clone < 0)
 		return live < 0 ? live : clone;
 	/* a mapping is missing: its flags cannot be read later */
-	if (!mm->flags_known && total_pages(mm->t->pid) != total_pages(mm->t->clone_pid))
+	if (!mm->flags_known && total_pages(mm->t->live) != total_pages(mm->t->clone_pid))
 		rc = take_flags(c, mm, mm->t->proc_fd, err);
 	for (size_t i = 0; i < mm->n && rc == 0; i++) {
 		struct cpx_mem_vma *v = &mm->v[i];
@@ -721,7 +721,7 @@ static int mem_task(struct cpx_cap *c, void *priv, struct cpx_cap_task *t, struc
 	mm->parent = parent_mm(c, m, t);
 	m->mms[m->nmms++] = mm;
 	mm->t = t;
-	mm->live = (struct cpx_mem_src){ t->mem_fd, c->dry_run ? NULL : &t->home, t->pid };
+	mm->live = (struct cpx_mem_src){ t->mem_fd, c->dry_run ? NULL : &t->home, t->live };
 	mm->rec = cpx_state_new_rec(c->st, mm);
 	if (!mm->rec)
 		return no_memory(err);

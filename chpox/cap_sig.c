@@ -269,7 +269,7 @@ static int sig_begin(struct cpx_cap *c, void **priv, struct cpx_err *err)
 static int capture_process(struct cpx_cap *c, struct cpx_cap_task *t,
 			   const struct cpx_proc_status *s, struct cpx_err *err)
 {
-	int rc = capture_queue(c, t, t->pid, 0, s->shd_pnd, err);
+	int rc = capture_queue(c, t, t->live, 0, s->shd_pnd, err);
 
 	for (size_t i = 0; i < t->nthreads && rc == 0; i++)
 		rc = capture_queue(c, t, t->threads[i].t.tid, (uint32_t)t->threads[i].ns_tid,

@@ -486,8 +486,29 @@ static int check_namespaces(struct cpx_cap *c, struct cpx_cap_task *t, struct cp
 	return 0;
 }
 
+/*
+ * The main thread has ended while others live on. It has to be made again, for it is what the
+ * process is known by; it ends again before the others are let go.
+ */
+static int add_ended_leader(struct cpx_cap *c, struct cpx_cap_task *t, struct cpx_err *err)
+{
+	struct cpx_rec_thread *rec = cpx_state_new_rec(c->st, thread);
+
+	if (!rec)
+		return cpx_err_set(err, CPX_E_NOMEM, "no memory for the thread list");
+	*rec = *t->threads[0].rec;
+	rec->tid = t->rec->pid;
+	rec->comm = t->rec->comm;
+	rec->ended = 1;
+	rec->resume = CPX_RESUME_NONE;
+	rec->robust_list = rec->clear_tid = rec->rseq_addr = rec->altstack_size = 0;
+	rec->pdeathsig = 0;
+	return 0;
+}
+
 static int core_task(struct cpx_cap *c, void *priv, struct cpx_cap_task *t, struct cpx_err *err)
 {
+	char path[64];
 	int rc;
 
 	(void)priv;
@@ -495,7 +516,8 @@ static int core_task(struct cpx_cap *c, void *priv, struct cpx_cap_task *t, stru
 		return 0;
 	rc = check_namespaces(c, t, err);
 	if (rc == 0)
-		rc = read_comm(c, t, "comm", &t->rec->comm, err);
+		snprintf(path, sizeof(path), "/proc/%d/comm", t->pid);
+	rc = read_comm(c, t, path, &t->rec->comm, err);
 	if (rc == 0)
 		rc = fill_limits(c, t, err);
 	if (rc == 0)
@@ -511,6 +533,8 @@ static int core_task(struct cpx_cap *c, void *priv, struct cpx_cap_task *t, stru
 		rc = capture_thread(c, t, &t->threads[i], err);
 	if (rc == 0 && !c->dry_run)
 		rc = ask_process(t, err);
+	if (rc == 0 && t->nthreads && t->live != t->pid)
+		rc = add_ended_leader(c, t, err);
 	return rc;
 }
 

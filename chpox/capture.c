@@ -125,6 +125,7 @@ static int read_stat(pid_t pid, int64_t *f, size_t n, struct cpx_err *err)
 
 #define STAT_EXIT_SIGNAL 38
 #define STAT_EXIT_CODE 52
+#define PIDFD_OF_THREAD O_EXCL /* PIDFD_THREAD */
 
 /* --- building the task list -----------------------------------------------------------------
  */
@@ -133,10 +134,11 @@ static int open_task(struct cpx_cap_task *t, struct cpx_err *err)
 {
 	char path[64];
 
-	t->pidfd = (int)syscall(SYS_pidfd_open, t->pid, 0);
+	t->pidfd = (int)syscall(SYS_pidfd_open, t->live, t->live == t->pid ? 0 : PIDFD_OF_THREAD);
 	if (t->pidfd < 0)
-		return cpx_err_sys(err, errno, "open process %d", t->pid);
-	snprintf(path, sizeof(path), "/proc/%d", t->pid);
+		return cpx_err_sys(err, errno, "open process %d%s", t->pid,
+				   t->live == t->pid ? "" : ", whose main thread has ended");
+	snprintf(path, sizeof(path), "/proc/%d", t->live);
 	t->proc_fd = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
 	if (t->proc_fd < 0)
 		return cpx_err_sys(err, errno, "open %s", path);
@@ -214,11 +216,6 @@ static int add_threads(struct cpx_cap *c, struct cpx_cap_task *t,
 			t->rec->stop_signal = (uint32_t)pt->threads[k].group_stop;
 		}
 	}
-	if (t->threads[0].t.tid != t->pid)
-		return cpx_cap_refuse(
-			c, t, err,
-			"its main thread has ended while other threads live on; this "
-			"cannot be rebuilt");
 	return 0;
 }
 
@@ -232,6 +229,7 @@ static int add_one(struct cpx_cap *c, const struct cpx_park_task *pt, struct cpx
 		return cpx_err_set(err, CPX_E_NOMEM, "no memory for the task list");
 	c->tasks[c->ntasks++] = t;
 	*t = (struct cpx_cap_task){ .pid = pt->pid,
+				    .live = pt->nthreads ? pt->threads[0].tid : pt->pid,
 				    .pidfd = -1,
 				    .proc_fd = -1,
 				    .mem_fd = -1,
@@ -284,7 +282,7 @@ static struct cpx_cap_task *find_sharer(struct cpx_cap_task **reps, size_t *n,
 
 	while (lo < hi) {
 		size_t mid = (lo + hi) / 2;
-		int order = kcmp(t->pid, reps[mid]->pid, type);
+		int order = kcmp(t->live, reps[mid]->live, type);
 
 		if (order == 0)
 			return reps[mid];
@@ -490,7 +488,7 @@ static int stage_homes(struct run *r, struct cpx_err *err)
 				t->threads[k].t.home = &t->mm_of->home;
 			continue;
 		}
-		rc = cpx_home_live(t->pid, t->mem_fd, &t->home, err);
+		rc = cpx_home_live(t->live, t->mem_fd, &t->home, err);
 		if (rc == CPX_E_UNSUPPORTED)
 			rc = cpx_cap_refuse(c, t, err, "%s",
 					    err ? err->msg : "no room for calls");

@@ -80,6 +80,7 @@ struct cpx_cap_thread {
 struct cpx_cap_task {
 	pid_t pid;    /* host */
 	pid_t ns_pid; /* innermost */
+	pid_t live;   /* whose /proc to read: pid, or a further thread where the main one has ended */
 	int pidfd, proc_fd, mem_fd; /* owned; proc_fd is /proc/PID */
 	bool zombie;
 	struct cpx_rec_task *rec;

@@ -548,6 +548,67 @@ static int load_thread(struct cpx_rst_thread *th, struct cpx_err *err)
 	return cpx_tracee_unborrow(t, err);
 }
 
+static bool is_ended(const struct cpx_rst_task *t, size_t k)
+{
+	return k == 0 && t->nthreads > 1 && t->threads[0].rec->ended;
+}
+
+/*
+ * A main thread that had ended before the others ends again. Nobody can wait for that; our own
+ * death must not kill the others through it any more, but it does through them.
+ */
+static int end_leader(struct cpx_rst_task *t, struct cpx_err *err)
+{
+	struct cpx_tracee *lead = &t->threads[0].t;
+	struct user_regs_struct regs = lead->regs;
+	struct iovec iov = { .iov_base = &regs, .iov_len = sizeof(regs) };
+	struct timespec nap = { .tv_nsec = 100000 };
+	int64_t ret;
+	int rc = cpx_tcall(lead, &ret, err, SYS_getpid, 0); /* mask and registers are ours */
+
+	if (rc < 0)
+		return rc;
+	regs.rip = lead->home->code;
+	regs.rsp = lead->home->data + lead->home->data_size + 64;
+	regs.orig_rax = (uint64_t)-1;
+	regs.rax = SYS_exit;
+	regs.rdi = 0;
+	if (ptrace(PTRACE_SETOPTIONS, lead->tid, NULL, NULL) < 0 ||
+	    ptrace(PTRACE_SETREGSET, lead->tid, (void *)NT_PRSTATUS, &iov) < 0 ||
+	    ptrace(PTRACE_CONT, lead->tid, NULL, NULL) < 0)
+		return cpx_err_sys(err, errno, "end the main thread of process %u", t->rec->pid);
+	lead->borrowed = false;
+	lead->home->user = NULL;
+	for (int i = 0; i < 20000; i++) {
+		CPX_AUTO_FREE char *text = NULL;
+		char path[64], *p;
+		int status;
+
+		/* it may still hold the INTERRUPT of an earlier stop */
+		if (waitpid(lead->tid, &status, __WALL | WNOHANG) > 0 && WIFSTOPPED(status))
+			ptrace(PTRACE_CONT, lead->tid, NULL, NULL);
+		snprintf(path, sizeof(path), "/proc/%d/task/%d/stat", t->pid, lead->tid);
+		if (cpx_read_file(AT_FDCWD, path, 4096, &text, NULL) < 0)
+			break;
+		p = strrchr(text, ')');
+		if (p && p[1] == ' ' && p[2] == 'Z')
+			return 0;
+		nanosleep(&nap, NULL);
+	}
+	return cpx_err_set(err, CPX_E_TIMEOUT, "the main thread of process %u does not end",
+			   t->rec->pid);
+}
+
+static int end_leaders(struct cpx_rst *r, struct cpx_err *err)
+{
+	int rc = 0;
+
+	for (size_t i = 0; i < r->ntasks && rc == 0; i++)
+		if (r->tasks[i].rec->state != CPX_TASK_ZOMBIE && is_ended(&r->tasks[i], 0))
+			rc = end_leader(&r->tasks[i], err);
+	return rc;
+}
+
 static int unmap_home(struct cpx_rst *r, struct cpx_err *err)
 {
 	/* last task of an address space first: the others still need it */
@@ -557,7 +618,8 @@ static int unmap_home(struct cpx_rst *r, struct cpx_err *err)
 
 		if (t->rec->state == CPX_TASK_ZOMBIE || t->mm_of != t)
 			continue;
-		rc = cpx_tok(&t->threads[0].t, NULL, err, "unmap the home page", SYS_munmap,
+		rc = cpx_tok(&t->threads[is_ended(t, 0) ? 1 : 0].t, NULL, err,
+			     "unmap the home page", SYS_munmap,
 			     r->home_page, r->home_size);
 		if (rc < 0)
 			return rc;
@@ -571,7 +633,7 @@ static int load_all(struct cpx_rst *r, struct cpx_err *err)
 		struct cpx_rst_task *t = &r->tasks[i];
 
 		for (size_t k = 0; t->rec->state != CPX_TASK_ZOMBIE && k < t->nthreads; k++) {
-			int rc = load_thread(&t->threads[k], err);
+			int rc = is_ended(t, k) ? 0 : load_thread(&t->threads[k], err);
 
 			if (rc < 0)
 				return rc;
@@ -603,8 +665,10 @@ static void let_go(struct cpx_rst *r)
 
 int cpx_rst_release(struct cpx_rst *r, struct cpx_err *err)
 {
-	int rc = unmap_home(r, err);
+	int rc = end_leaders(r, err);
 
+	if (rc == 0)
+		rc = unmap_home(r, err);
 	if (rc == 0)
 		rc = load_all(r, err);
 	if (rc == 0)

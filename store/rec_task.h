@@ -97,7 +97,8 @@ enum cpx_resume {
 	F(thread, i64, sys_left_ns) /* < 0: no time-out */                                    \
 	F(thread, u32, sys_clock)                                                             \
 	F(thread, u32, tsc_mode)    /* PR_GET_TSC */                                          \
-	F(thread, u32, mce_kill)    /* PR_MCE_KILL_GET */
+	F(thread, u32, mce_kill)    /* PR_MCE_KILL_GET */                                     \
+	F(thread, u32, ended)       /* the main thread, ended before the others: only the name counts */
 
 #define CPX_FIELDS_sigaction(F)                                                               \
 	F(sigaction, u32, sighand_id)                                                         \
