@@ -92,16 +92,34 @@ static const struct done_seg *find_done(const struct builder *b, uint32_t space,
 	return NULL;
 }
 
+/* The first entry that reaches beyond @page. */
+static int64_t first_entry(const struct done_seg *d, uint32_t page)
+{
+	int64_t lo = 0, hi = d->n;
+
+	while (lo < hi) {
+		int64_t mid = lo + (hi - lo) / 2;
+
+		if (d->entries[mid].page + d->entries[mid].count <= page)
+			lo = mid + 1;
+		else
+			hi = mid;
+	}
+	return lo;
+}
+
 /* @n cells from cell @first on become what segment @d has from its page @from on. */
 static void paint_from(struct builder *b, uint32_t first, const struct done_seg *d,
 		       uint32_t from, uint32_t n)
 {
 	memset(b->cells + first, 0, n * sizeof(*b->cells));
-	for (int64_t i = 0; d && i < d->n; i++) {
+	for (int64_t i = d ? first_entry(d, from) : 0; d && i < d->n; i++) {
 		const struct cpx_seg_entry *e = &d->entries[i];
 		uint32_t a = e->page < from ? from : e->page;
 		uint32_t end = e->page + e->count > from + n ? from + n : e->page + e->count;
 
+		if (e->page >= from + n)
+			break;
 		for (uint32_t q = a; q < end; q++)
 			b->cells[first + q - from] =
 				(struct cpx_cell){ .pack = e->pack,
@@ -232,7 +250,9 @@ static int encode_delta(struct builder *b, uint32_t space, uint64_t seg)
 		bool same = b->cells[i].pack == b->base[i].pack &&
 			    b->cells[i].pos == b->base[i].pos;
 
-		b->delta[i] = same ? (struct cpx_cell){ 0 } : b->cells[i];
+		memset(&b->delta[i], 0, sizeof(b->delta[i]));
+		if (!same)
+			b->delta[i] = b->cells[i];
 		b->keep_zero[i] = !same && !b->cells[i].pack;
 	}
 	b->diff.len = 0;
