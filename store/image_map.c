@@ -47,14 +47,79 @@ static int compare_pieces(const void *a, const void *b)
 	return x->page < y->page ? -1 : x->page > y->page;
 }
 
+/* The index of a segment in the base's manifest, or UINT32_MAX. */
+static uint32_t base_index(const struct cpx_image_writer *w, uint32_t space, uint64_t seg)
+{
+	const struct cpx_manifest *m = w->base ? &w->base->m : NULL;
+	uint32_t i = m ? cpx_manifest_seg(m, space, seg) : 0;
+
+	if (!m || i >= m->nsegs || m->segs[i].space != space || m->segs[i].seg != seg)
+		return UINT32_MAX;
+	return i;
+}
+
+/* Pieces for what ranges inherit in a segment that the base does not have: zeros. */
+static int empty_pieces(const struct cpx_image_writer *w, uint32_t space, uint64_t seg,
+			struct cpx_pieces *out)
+{
+	uint64_t a = seg * CPX_SEG_PAGES, b = a + CPX_SEG_PAGES;
+
+	for (size_t i = 0; i < w->nranges; i++) {
+		const struct cpx_inherited *r = &w->ranges[i];
+		uint64_t from = r->first < a ? a : r->first, to = r->end > b ? b : r->end;
+		struct cpx_piece *p;
+
+		if (r->space != space || from >= to)
+			continue;
+		p = cpx_pieces_add(out);
+		if (!p)
+			return -1;
+		*p = (struct cpx_piece){ .page = from,
+					 .space = space,
+					 .seq = r->seq,
+					 .pack = CPX_PIECE_INHERIT,
+					 .pos = (uint32_t)(to - from) };
+	}
+	return 0;
+}
+
+/* @all is sorted, and is again afterwards. */
+static int add_empty(struct cpx_image_writer *w, struct cpx_pieces *all, struct cpx_err *err)
+{
+	struct cpx_pieces more = { 0 };
+	void *v = NULL;
+	int rc = 0;
+
+	for (size_t i = 0; rc == 0 && w->nranges && i < all->n; i++) {
+		const struct cpx_piece *p = &all->v[i];
+		uint64_t seg = p->page / CPX_SEG_PAGES;
+
+		if (i && p[-1].space == p->space && p[-1].page / CPX_SEG_PAGES == seg)
+			continue;
+		if (base_index(w, p->space, seg) == UINT32_MAX)
+			rc = empty_pieces(w, p->space, seg, &more);
+	}
+	if (rc == 0 && more.n) {
+		v = realloc(all->v, (all->n + more.n) * sizeof(*all->v));
+		rc = v ? 0 : -1;
+	}
+	if (v) {
+		all->v = v;
+		memcpy(all->v + all->n, more.v, more.n * sizeof(*more.v));
+		all->n += more.n;
+		qsort(all->v, all->n, sizeof(*all->v), compare_pieces);
+	}
+	free(more.v);
+	return rc < 0 ? cpx_err_set(err, CPX_E_NOMEM, "no memory for the page map") : 0;
+}
+
 /* All pieces of all workers in one sorted array; theirs are given up. */
 static int gather(struct cpx_image_writer *w, struct cpx_pieces *all, struct cpx_err *err)
 {
 	size_t n = w->others.n;
 
-	for (unsigned i = 0; i < w->nworkers; i++) {
+	for (unsigned i = 0; i < w->nworkers; i++)
 		n += w->workers[i].pieces.n;
-	}
 	all->v = malloc((n + 1) * sizeof(*all->v));
 	if (!all->v)
 		return cpx_err_set(err, CPX_E_NOMEM, "no memory for the page map");
@@ -71,7 +136,7 @@ static int gather(struct cpx_image_writer *w, struct cpx_pieces *all, struct cpx
 		memset(p, 0, sizeof(*p));
 	}
 	qsort(all->v, all->n, sizeof(*all->v), compare_pieces);
-	return 0;
+	return add_empty(w, all, err);
 }
 
 static const struct done_seg *find_done(const struct builder *b, uint32_t space, uint64_t seg)
@@ -194,23 +259,18 @@ static void paint_piece(struct builder *b, const struct cpx_piece *p)
 static int load_base(struct builder *b, uint32_t space, uint64_t seg, uint32_t *index,
 		     struct cpx_err *err)
 {
-	struct cpx_image *base = b->w->base;
+	uint32_t i = base_index(b->w, space, seg);
 	struct cpx_seg *s;
-	uint32_t i;
 	int rc;
 
-	*index = UINT32_MAX;
+	*index = i;
 	memset(b->base, 0, CPX_SEG_PAGES * sizeof(*b->base));
-	if (!base)
+	if (i == UINT32_MAX)
 		return 0;
-	i = cpx_manifest_seg(&base->m, space, seg);
-	if (i >= base->m.nsegs || base->m.segs[i].space != space || base->m.segs[i].seg != seg)
-		return 0;
-	rc = cpx_seg_load(base, i, &s, err);
+	rc = cpx_seg_load(b->w->base, i, &s, err);
 	if (rc < 0)
 		return rc;
 	cpx_seg_paint(b->base, s->entries, (size_t)s->n);
-	*index = i;
 	return 0;
 }
 

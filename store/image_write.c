@@ -466,11 +466,19 @@ int cpx_image_inherit(struct cpx_image_writer *w, uint32_t space, uint64_t off, 
 {
 	uint64_t first = off / CPX_PAGE, end = (off + len) / CPX_PAGE;
 	int rc = range_ok(off, len, err);
+	void *v;
 
 	if (rc < 0 || !len)
 		return rc;
 	if (!w->base)
 		return cpx_err_set(err, CPX_E_INVAL, "there is no generation to inherit from");
+	v = realloc(w->ranges, (w->nranges + 1) * sizeof(*w->ranges));
+	if (!v)
+		return cpx_err_set(err, CPX_E_NOMEM, "no memory for the page map");
+	w->ranges = v;
+	w->ranges[w->nranges++] = (struct cpx_inherited){
+		.first = first, .end = end, .space = space, .seq = w->next_seq
+	};
 	for (uint32_t i = cpx_manifest_seg(&w->base->m, space, off >> CPX_SEG_SHIFT);
 	     i < w->base->m.nsegs && w->base->m.segs[i].space == space &&
 	     w->base->m.segs[i].seg * CPX_SEG_PAGES < end;
@@ -644,6 +652,7 @@ static void free_writer(struct cpx_image_writer *w)
 	free(w->queue);
 	free(w->infos);
 	free(w->others.v);
+	free(w->ranges);
 	pthread_mutex_destroy(&w->lock);
 	pthread_cond_destroy(&w->work);
 	pthread_cond_destroy(&w->idle);

@@ -34,6 +34,12 @@ struct cpx_pieces {
 	size_t n, cap;
 };
 
+/* A range as it was given to cpx_image_inherit(), in pages. */
+struct cpx_inherited {
+	uint64_t first, end;
+	uint32_t space, seq;
+};
+
 struct cpx_put {
 	uint64_t off, end;
 	uint32_t space, seq;
@@ -81,6 +87,8 @@ struct cpx_image_writer {
 	struct cpx_pack_info *infos; /* finished packs */
 	uint32_t ninfos;
 	struct cpx_pieces others; /* inherited and shared */
+	struct cpx_inherited *ranges;
+	size_t nranges;
 	bool shares;
 };
 
