@@ -29,6 +29,7 @@
 #include <unistd.h>
 
 #include "base/fd.h"
+#include "cap_precopy.h"
 #include "track.h"
 #include "base/log.h"
 #include "snap_clone.h"
@@ -507,7 +508,7 @@ static int take_vdso(struct cpx_cap *c, struct cpx_mem_mm *mm, struct cpx_mem_sr
 
 /* @of: the parent in the same state, NULL if there is none. */
 static int put_mm(struct cpx_cap *c, struct cpx_mem_mm *mm, struct cpx_mem_src *src,
-		  const struct cpx_mem_src *of, struct cpx_err *err)
+		  const struct cpx_mem_src *of, bool stash, struct cpx_err *err)
 {
 	CPX_AUTO_FD pagemap = cpx_mem_open_pagemap(src, err);
 	CPX_AUTO_FD parent = of ? cpx_mem_open_pagemap(of, err) : -1;
@@ -520,7 +521,7 @@ static int put_mm(struct cpx_cap *c, struct cpx_mem_mm *mm, struct cpx_mem_src *
 		/* read in the pause already, or not in the clone */
 		if (!cpx_mem_has_pages(&mm->v[i]) || mm->v[i].taken)
 			continue;
-		rc = cpx_mem_put_vma(c, mm, &mm->v[i], src, pagemap, parent, false, err);
+		rc = cpx_mem_put_vma(c, mm, &mm->v[i], src, pagemap, parent, stash, err);
 		if (rc < 0)
 			return rc;
 	}
@@ -544,7 +545,8 @@ static int put_all_live(struct cpx_cap *c, struct cpx_err *err)
 			rc = take_flags(c, m->mms[i], m->mms[i]->t->proc_fd, err);
 		if (rc == 0)
 			rc = put_mm(c, m->mms[i], &m->mms[i]->live,
-				    m->mms[i]->parent ? &m->mms[i]->parent->live : NULL, err);
+				    m->mms[i]->parent ? &m->mms[i]->parent->live : NULL, false,
+				    err);
 	}
 	return rc;
 }
@@ -601,6 +603,18 @@ static int put_lost(struct cpx_cap *c, struct cpx_mem_mm *mm, struct cpx_err *er
 	return rc;
 }
 
+static uint64_t resident_pages(pid_t pid)
+{
+	CPX_AUTO_FREE char *text = NULL;
+	char path[64], *p;
+
+	snprintf(path, sizeof(path), "/proc/%d/statm", pid);
+	if (cpx_read_file(AT_FDCWD, path, 4096, &text, NULL) < 0)
+		return 0;
+	p = strchr(text, ' ');
+	return p ? strtoull(p, NULL, 10) : 0;
+}
+
 static int finish_clone(struct cpx_cap *c, struct cpx_err *err)
 {
 	struct cpx_mem *m = c->mem;
@@ -633,12 +647,91 @@ static int late_clone(struct cpx_cap *c, struct cpx_err *err)
 			rc = take_flags(c, mm, proc, err);
 		if (rc == 0)
 			rc = put_mm(c, mm, &mm->clone, mm->parent ? &mm->parent->clone : NULL,
-				    err);
+				    false, err);
 	}
 	if (rc == 0)
 		rc = cpx_image_drain(c->writer, err);
 	if (rc == 0)
 		cpx_snap_drop(c);
+	return rc;
+}
+
+/* --- the short pause ---------------------------------------------------------------------- */
+
+int cpx_mem_precopy_pays(struct cpx_cap *c, struct cpx_err *err)
+{
+	struct cpx_mem *m = c->mem;
+	uint64_t bytes = 0, pages = 0;
+
+	for (size_t i = 0; i < m->nmms; i++) {
+		struct cpx_mem_mm *mm = m->mms[i];
+		CPX_AUTO_FD pagemap = cpx_mem_open_pagemap(&mm->live, err);
+
+		if (pagemap < 0)
+			return pagemap;
+		for (size_t k = 0; k < mm->dirty.n; k++)
+			bytes += mm->dirty.v[k][1] - mm->dirty.v[k][0];
+		for (size_t k = 0; k < mm->n; k++) {
+			struct cpx_mem_ranges found = { 0 };
+			const struct cpx_rec_vma *v = mm->v[k].rec;
+			int rc = 0;
+
+			if (cpx_mem_has_pages(&mm->v[k]) && !mm->v[k].covered)
+				rc = cpx_mem_scan_pages(m, pagemap, v->start, v->end, &found,
+							err);
+			for (size_t j = 0; j < found.n; j++)
+				bytes += found.v[j][1] - found.v[j][0];
+			free(found.v);
+			if (rc < 0)
+				return rc;
+		}
+		pages += resident_pages(mm->t->pid);
+	}
+	return cpx_precopy_pays(bytes, pages);
+}
+
+static int finish_precopy(struct cpx_cap *c, struct cpx_err *err)
+{
+	struct cpx_mem *m = c->mem;
+	int rc = cpx_mem_shm_put(c, true, err);
+
+	for (size_t i = 0; i < m->nmms && rc == 0; i++)
+		rc = put_mm(c, m->mms[i], &m->mms[i]->live,
+			    m->mms[i]->parent ? &m->mms[i]->parent->live : NULL, true, err);
+	return rc == 0 && m->direct ? cpx_image_drain(c->writer, err) : rc;
+}
+
+/* The flags of mappings, read before and after the pause. */
+static int late_flags(struct cpx_cap *c, struct cpx_mem_mm *mm, struct cpx_err *err)
+{
+	static const struct cpx_maps none;
+	struct cpx_maps after = { 0 };
+	int rc;
+
+	if (mm->flags_known)
+		return 0;
+	rc = cpx_maps_read(mm->t->proc_fd, "smaps", &after, err);
+	for (size_t i = 0; i < mm->n && rc == 0; i++) {
+		const struct cpx_map *m;
+
+		rc = cpx_precopy_flags(mm->early ? &mm->early->smaps : &none, &after,
+				       mm->v[i].rec->start, mm->v[i].rec->end, &m);
+		if (rc == 0)
+			rc = set_flags(c, mm, mm->v[i].rec, m, err);
+		else
+			cpx_err_set(err, rc, "pid %d: its mappings changed meanwhile",
+				    mm->t->ns_pid);
+	}
+	cpx_maps_free(&after);
+	return rc;
+}
+
+static int late_precopy(struct cpx_cap *c, struct cpx_err *err)
+{
+	int rc = 0;
+
+	for (size_t i = 0; i < c->mem->nmms && rc == 0; i++)
+		rc = late_flags(c, c->mem->mms[i], err);
 	return rc;
 }
 
@@ -698,7 +791,8 @@ static int start_tracking(struct cpx_cap *c, struct cpx_mem_mm *mm, struct cpx_e
 {
 	int rc;
 
-	if (!c->opts->track || c->dry_run)
+	/* without a main thread /proc shows less */
+	if (!c->opts->track || c->dry_run || mm->t->live != mm->t->pid)
 		return 0;
 	mm->track = cpx_track_find(c->opts->track, mm->t->pid);
 	if (mm->track)
@@ -722,6 +816,7 @@ static int mem_task(struct cpx_cap *c, void *priv, struct cpx_cap_task *t, struc
 	m->mms[m->nmms++] = mm;
 	mm->t = t;
 	mm->live = (struct cpx_mem_src){ t->mem_fd, c->dry_run ? NULL : &t->home, t->live };
+	mm->early = cpx_precopy_find(c->precopy, t->pid);
 	mm->rec = cpx_state_new_rec(c->st, mm);
 	if (!mm->rec)
 		return no_memory(err);
@@ -740,6 +835,8 @@ static int mem_finish(struct cpx_cap *c, void *priv, struct cpx_err *err)
 		return 0;
 	if (c->way == CPX_SNAP_CLONE)
 		return finish_clone(c, err);
+	if (c->way == CPX_SNAP_PRECOPY)
+		return finish_precopy(c, err);
 	if (c->opts->after != CPX_AFTER_RUN)
 		return 0;
 	rc = put_all_live(c, err);
@@ -751,6 +848,8 @@ static int mem_late(struct cpx_cap *c, void *priv, struct cpx_err *err)
 	(void)priv;
 	if (c->way == CPX_SNAP_CLONE)
 		return late_clone(c, err);
+	if (c->way == CPX_SNAP_PRECOPY)
+		return late_precopy(c, err);
 	if (c->opts->after == CPX_AFTER_RUN)
 		return 0;
 	return put_all_live(c, err);

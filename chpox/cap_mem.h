@@ -47,8 +47,9 @@ struct cpx_mem_mm {
 	struct cpx_mem_mm *parent; /* the address space it was forked from, if that is known */
 	struct cpx_mem_ranges cow; /* what it still shares with that one */
 	struct cpx_mem_src live, clone;
-	struct cpx_track_mm *track;  /* NULL: not tracked, all pages are put */
-	struct cpx_mem_ranges dirty; /* ascending; of covered mappings */
+	struct cpx_track_mm *track;   /* NULL: not tracked, all pages are put */
+	struct cpx_mem_ranges dirty;  /* ascending; of covered mappings */
+	struct cpx_precopy_mm *early; /* what was put before the pause; NULL: nothing */
 };
 
 struct cpx_mem_shm {
@@ -128,6 +129,11 @@ int cpx_mem_cow_record(struct cpx_cap *c, struct cpx_mem_mm *mm, struct cpx_err 
 int cpx_mem_put(struct cpx_cap *c, uint32_t space, uint64_t off, uint64_t len,
 		cpx_page_reader reader, void *ctx, bool stash, struct cpx_err *err);
 int cpx_mem_read_src(void *ctx, uint64_t off, void *buf, size_t len, struct cpx_err *err);
+
+/* --- cap_mem.c -------------------------------------------------------------------------- */
+
+/* Parked: is copying what is left in the pause cheaper than a clone? Return: 1, 0 or an error. */
+int cpx_mem_precopy_pays(struct cpx_cap *c, struct cpx_err *err);
 
 /* --- snap_clone.c ----------------------------------------------------------------------- */
 

@@ -19,6 +19,7 @@
 
 #include "base/clock.h"
 #include "base/fd.h"
+#include "cap_precopy.h"
 #include "pagemap.h"
 
 /* Bits of an entry of /proc/PID/pagemap. */
@@ -323,6 +324,52 @@ static size_t first_behind(const struct cpx_mem_ranges *r, uint64_t at)
 	return lo;
 }
 
+/* Clean pages: put before the pause in this generation, or else as the base has them. */
+static int put_clean(struct cpx_cap *c, struct cpx_mem_mm *mm, uint64_t start, uint64_t end,
+		     struct cpx_err *err)
+{
+	static const struct cpx_mem_ranges none;
+	const struct cpx_mem_ranges *e = mm->early ? &mm->early->copied : &none;
+	int rc = 0;
+
+	for (size_t i = first_behind(e, start); start < end && rc == 0; i++) {
+		uint64_t from = i < e->n && e->v[i][0] < end ? e->v[i][0] : end;
+		uint64_t to = i < e->n && e->v[i][1] < end ? e->v[i][1] : end;
+
+		if (from > start)
+			rc = cpx_image_inherit(c->writer, mm->rec->space, start, from - start,
+					       err);
+		start = to;
+	}
+	return rc;
+}
+
+static int read_zeros(void *ctx, uint64_t off, void *buf, size_t len, struct cpx_err *err)
+{
+	(void)ctx;
+	(void)off;
+	(void)err;
+	memset(buf, 0, len);
+	return 0;
+}
+
+/* What was put before the pause but is not there any more ([@start, @end) is a hole now). */
+static int put_hole(struct cpx_cap *c, struct cpx_mem_mm *mm, uint64_t start, uint64_t end,
+		    struct cpx_err *err)
+{
+	const struct cpx_mem_ranges *e = &mm->early->copied;
+	int rc = 0;
+
+	for (size_t i = first_behind(e, start); i < e->n && e->v[i][0] < end && rc == 0; i++) {
+		uint64_t from = e->v[i][0] > start ? e->v[i][0] : start;
+		uint64_t to = e->v[i][1] < end ? e->v[i][1] : end;
+
+		rc = cpx_image_put(c->writer, mm->rec->space, from, to - from, read_zeros, NULL,
+				   err);
+	}
+	return rc;
+}
+
 /* Pages that are there: what was written since the base is put, the rest inherited. */
 static int put_pages(struct cpx_cap *c, struct cpx_mem_mm *mm, const struct cpx_mem_vma *v,
 		     struct cpx_mem_src *src, uint64_t start, uint64_t end, bool stash,
@@ -340,7 +387,7 @@ static int put_pages(struct cpx_cap *c, struct cpx_mem_mm *mm, const struct cpx_
 		uint64_t to = i < d->n && d->v[i][1] < end ? d->v[i][1] : end;
 
 		if (from > start)
-			rc = cpx_image_inherit(c->writer, space, start, from - start, err);
+			rc = put_clean(c, mm, start, from, err);
 		else
 			from = start;
 		if (rc == 0 && from < to)
@@ -506,11 +553,20 @@ int cpx_mem_put_vma(struct cpx_cap *c, struct cpx_mem_mm *mm, const struct cpx_m
 	int rc;
 
 	rc = cpx_mem_scan_pages(c->mem, fd, v->rec->start, v->rec->end, &found, err);
-	for (size_t i = 0; i < found.n && rc == 0; i++)
-		rc = compare ? put_shared_range(c, mm, v, src, fds, found.v[i][0],
-						found.v[i][1], err)
-			     : put_pages(c, mm, v, src, found.v[i][0], found.v[i][1], stash,
-					 err);
+	for (size_t i = 0; i < found.n && rc == 0; i++) {
+		uint64_t hole = i ? found.v[i - 1][1] : v->rec->start;
+
+		if (mm->early)
+			rc = put_hole(c, mm, hole, found.v[i][0], err);
+		if (rc == 0)
+			rc = compare ? put_shared_range(c, mm, v, src, fds, found.v[i][0],
+							found.v[i][1], err)
+				     : put_pages(c, mm, v, src, found.v[i][0], found.v[i][1],
+						 stash, err);
+	}
+	if (rc == 0 && mm->early)
+		rc = put_hole(c, mm, found.n ? found.v[found.n - 1][1] : v->rec->start,
+			      v->rec->end, err);
 	free(found.v);
 	return rc < 0 ? rc : put_guards(c, mm, fd, v, err);
 }

@@ -26,6 +26,7 @@
 #include "base/fault.h"
 #include "base/fd.h"
 #include "cap_resume.h"
+#include "cap_precopy.h"
 #include "park.h"
 #include "snap_clone.h"
 #include "track.h"
@@ -432,6 +433,17 @@ static int stage_create(struct run *r, struct cpx_err *err)
 	return cpx_image_create(o->store, &o->id, &image, &r->c.writer, err);
 }
 
+/* While the job still runs: what was written since the base. */
+static int stage_precopy(struct run *r, struct cpx_err *err)
+{
+	const struct cpx_capture_opts *o = r->c.opts;
+
+	if (!r->c.incremental || o->after != CPX_AFTER_RUN ||
+	    (o->snapshot != CPX_SNAP_AUTO && o->snapshot != CPX_SNAP_PRECOPY))
+		return 0;
+	return cpx_precopy_run(&r->c, &r->c.precopy, err);
+}
+
 static int stage_park(struct run *r, struct cpx_err *err)
 {
 	int64_t timeout = r->c.opts->park_timeout_ns;
@@ -549,6 +561,13 @@ static int stage_snapshot(struct run *r, struct cpx_err *err)
 	r->c.way = CPX_SNAP_STOP;
 	if (!run_on || o->snapshot == CPX_SNAP_STOP)
 		return 0;
+	rc = r->c.precopy ? cpx_mem_precopy_pays(&r->c, err) : 0;
+	if (rc < 0)
+		return rc;
+	if (rc || (r->c.precopy && o->snapshot == CPX_SNAP_PRECOPY)) {
+		r->c.way = CPX_SNAP_PRECOPY;
+		return 0;
+	}
 	rc = cpx_snap_take(&r->c, err);
 	if (rc == 0)
 		r->c.way = CPX_SNAP_CLONE;
@@ -692,12 +711,12 @@ static const struct stage {
 	const char *name; /* also the fault point "capture.NAME" */
 	int (*run)(struct run *r, struct cpx_err *err);
 } stages[] = {
-	{ "create", stage_create },	  { "park", stage_park },
-	{ "registers", stage_registers }, { "homes", stage_homes },
-	{ "families", stage_families },	  { "snapshot", stage_snapshot },
-	{ "finish", stage_finish },	  { "release", stage_release },
-	{ "late", stage_late },		  { "commit", stage_commit },
-	{ "after", stage_after },
+	{ "create", stage_create },	{ "precopy", stage_precopy },
+	{ "park", stage_park },		{ "registers", stage_registers },
+	{ "homes", stage_homes },	{ "families", stage_families },
+	{ "snapshot", stage_snapshot }, { "finish", stage_finish },
+	{ "release", stage_release },	{ "late", stage_late },
+	{ "commit", stage_commit },	{ "after", stage_after },
 };
 
 static int run_stages(struct run *r, struct cpx_err *err)
@@ -734,6 +753,7 @@ static void clean_up(struct run *r)
 {
 	/* first: its workers read what the others free */
 	cpx_image_abort(r->c.writer);
+	cpx_precopy_free(r->c.precopy);
 	r->c.writer = NULL;
 	cpx_snap_drop(&r->c);
 	release(r, NULL);
@@ -748,8 +768,8 @@ static void clean_up(struct run *r)
 	cpx_state_free(r->c.st);
 }
 
-int cpx_capture_run(const struct cpx_capture_opts *opts, struct cpx_capture_result *res,
-		    struct cpx_err *err)
+static int run_once(const struct cpx_capture_opts *opts, struct cpx_capture_result *res,
+		    bool *unsettled, struct cpx_err *err)
 {
 	struct cpx_capture_result result = { .id = opts->id };
 	struct run r = { .c = { .opts = opts }, .res = &result };
@@ -770,8 +790,27 @@ int cpx_capture_run(const struct cpx_capture_opts *opts, struct cpx_capture_resu
 		result.total_ns = cpx_mono_ns() - start;
 		*res = result;
 	}
+	*unsettled = rc == CPX_E_BUSY && r.c.way == CPX_SNAP_PRECOPY;
 	clean_up(&r);
 	return rc;
+}
+
+/*
+ * A job that changed its mappings' flags around a short pause leaves open which it had in it:
+ * then once more, with a clone, in full.
+ */
+int cpx_capture_run(const struct cpx_capture_opts *opts, struct cpx_capture_result *res,
+		    struct cpx_err *err)
+{
+	struct cpx_capture_opts again = *opts;
+	bool unsettled;
+	int rc = run_once(opts, res, &unsettled, err);
+
+	if (rc == 0 || !unsettled)
+		return rc;
+	cpx_track_clear(opts->track);
+	again.snapshot = CPX_SNAP_CLONE;
+	return run_once(&again, res, &unsettled, err);
 }
 
 int cpx_capture_why(pid_t root, cpx_why_line line, void *ctx, struct cpx_err *err)

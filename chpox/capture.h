@@ -69,6 +69,7 @@ int cpx_capture_why(pid_t root, cpx_why_line line, void *ctx, struct cpx_err *er
 
 /* --- what families see ---------------------------------------------------------------- */
 
+struct cpx_precopy;
 struct cpx_track;
 
 struct cpx_cap_thread {
@@ -100,6 +101,7 @@ struct cpx_cap {
 	size_t ntasks;
 	struct cpx_image_writer *writer; /* NULL in a dry run (why) */
 	enum cpx_snapshot_way way; /* the one taken: CLONE, STOP or PRECOPY, settled before finish() */
+	struct cpx_precopy *precopy; /* what was copied before the pause; NULL: nothing */
 	bool incremental;	 /* the writer has a base: covered clean pages are inherited
 				  */
 	bool dry_run;		 /* nothing is parked: families only look for obstacles */

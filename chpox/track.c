@@ -304,6 +304,30 @@ int cpx_track_collect(struct cpx_track_mm *mm, int pagemap_fd, uint64_t start, u
 	return 1;
 }
 
+int cpx_track_peek(int pagemap_fd, uint64_t start, uint64_t end, struct cpx_mem_ranges *dirty,
+		   struct cpx_err *err)
+{
+	int rc = scan(pagemap_fd, start, end, dirty, err);
+
+	return rc == CPX_E_GONE ? 1 : rc;
+}
+
+size_t cpx_track_list(const struct cpx_track *tr, struct cpx_track_mm **mms, pid_t *pids)
+{
+	for (size_t i = 0; i < tr->n; i++) {
+		mms[i] = tr->mms[i];
+		pids[i] = tr->mms[i]->pid;
+	}
+	return tr->n;
+}
+
+void cpx_track_clear(struct cpx_track *tr)
+{
+	while (tr->n)
+		free_mm(tr->mms[--tr->n]);
+	tr->has_base = false;
+}
+
 /* --- handing over --------------------------------------------------------------------------
  */
 

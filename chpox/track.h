@@ -13,8 +13,8 @@
  * child) answers so, and all of it counts as written. So a lost or stale tracker costs time,
  * never correctness.
  *
- * A tracker holds descriptors alone and may be handed to another process (export, import). It belongs
- * to one generation: collecting consumes what was noted, so after a checkpoint that
+ * A tracker holds descriptors alone and may be handed to another process (export, import). It
+ * belongs to one generation: collecting consumes what was noted, so after a checkpoint that
  * failed it must be freed and the next one is full.
  */
 #ifndef CPX_TRACK_H
@@ -66,6 +66,15 @@ void cpx_track_sweep(struct cpx_track *tr);
  */
 int cpx_track_collect(struct cpx_track_mm *mm, int pagemap_fd, uint64_t start, uint64_t end,
 		      struct cpx_mem_ranges *dirty, struct cpx_err *err);
+
+/* The same without covering what is not covered; while the job runs. 1: not covered, or gone.
+ */
+int cpx_track_peek(int pagemap_fd, uint64_t start, uint64_t end, struct cpx_mem_ranges *dirty,
+		   struct cpx_err *err);
+/* All address spaces, CPX_TRACK_MMS_MAX at most. Return: how many. */
+size_t cpx_track_list(const struct cpx_track *tr, struct cpx_track_mm **mms, pid_t *pids);
+/* Forget everything: the next generation is full. */
+void cpx_track_clear(struct cpx_track *tr);
 
 /*
  * Hand over: descriptors to pass on (borrowed, at most CPX_TRACK_MMS_MAX) and a description

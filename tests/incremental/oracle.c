@@ -178,23 +178,30 @@ static bool all_stopped(pid_t pid)
 	return all;
 }
 
-static void stop_group(pid_t pid)
+/* Return: 0, or -1 if it does not stop within a minute. */
+static int stop_group(pid_t pid)
 {
 	struct timespec nap = { .tv_nsec = 500000 };
 
 	kill(-pid, SIGSTOP);
-	for (int i = 0; i < 4000 && !all_stopped(pid); i++)
+	for (int i = 0; i < 120000; i++) {
+		if (all_stopped(pid))
+			return 0;
 		nanosleep(&nap, NULL);
+	}
+	return -1;
 }
 
 static int generation(struct cpx_store *store, pid_t pid, uint64_t seq, struct cpx_track *track,
 		      uint64_t put[2], struct cpx_err *err)
 {
-	enum cpx_snapshot_way ways[] = { CPX_SNAP_AUTO, CPX_SNAP_CLONE, CPX_SNAP_STOP };
+	enum cpx_snapshot_way ways[] = { CPX_SNAP_AUTO, CPX_SNAP_CLONE, CPX_SNAP_STOP,
+					 CPX_SNAP_PRECOPY };
 	int rc;
 
-	stop_group(pid); /* its children too */
-	rc = capture(store, pid, "incr", seq, track, ways[seq % 3], &put[0], err);
+	if (stop_group(pid) < 0) /* its children too */
+		return cpx_err_set(err, CPX_E_TIMEOUT, "the program does not stop");
+	rc = capture(store, pid, "incr", seq, track, ways[seq % 4], &put[0], err);
 	if (rc == 0)
 		rc = capture(store, pid, "full", seq, NULL, CPX_SNAP_STOP, &put[1], err);
 	if (rc == 0)

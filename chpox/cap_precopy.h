@@ -1,0 +1,43 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * cap_precopy.h - the short pause: what was written since the last generation is copied while
+ * the job runs, round by round; in the pause only what was written during the last round.
+ *
+ * It needs write tracking with a base (track.h). No clone is made, so nothing is forked and no
+ * page is copied twice. Chosen when the pages left to copy in the pause cost less than a fork
+ * of the page tables would.
+ */
+#ifndef CPX_CAP_PRECOPY_H
+#define CPX_CAP_PRECOPY_H
+
+#include "cap_mem.h"
+
+struct cpx_precopy_mm {
+	struct cpx_track_mm *track;
+	pid_t pid;
+	struct cpx_maps smaps;	      /* before the pause, for the flags of mappings */
+	struct cpx_mem_ranges copied; /* put in this generation already; ascending, disjoint */
+	int mem_fd;
+};
+
+struct cpx_precopy {
+	struct cpx_precopy_mm *v;
+	size_t n;
+};
+
+/* Before the pause: the rounds. Return: 0 with *@out (NULL: not worth it), or an error. */
+int cpx_precopy_run(struct cpx_cap *c, struct cpx_precopy **out, struct cpx_err *err);
+void cpx_precopy_free(struct cpx_precopy *p);
+struct cpx_precopy_mm *cpx_precopy_find(struct cpx_precopy *p, pid_t pid);
+
+/*
+ * cpx_precopy_flags() - after the pause: the flags of a mapping, if they were the same before
+ * it and now. Return: 0 and *@flags_of (borrowed from either list), CPX_E_BUSY if they changed.
+ */
+int cpx_precopy_flags(const struct cpx_maps *before, const struct cpx_maps *after,
+		      uint64_t start, uint64_t end, const struct cpx_map **flags_of);
+
+/* Is copying @bytes in the pause cheaper than forking @resident_pages? */
+bool cpx_precopy_pays(uint64_t bytes, uint64_t resident_pages);
+
+#endif
