@@ -341,24 +341,52 @@ static int undelivered(struct cpx_cap *c, const struct cpx_ipc_seen *s,
 	return put_bytes(c, peer->ofd->id, buf + n - missing, (size_t)missing, err);
 }
 
+/* Repair mode off; it leaves addresses that may not be reused, whatever was set before. */
+static void repaired(int fd, int reuse)
+{
+	set_int(fd, TCP_REPAIR, TCP_REPAIR_OFF_NO_WP);
+	setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &reuse, sizeof(reuse));
+}
+
+static int reuse_of(int fd)
+{
+	int v = 0;
+	socklen_t len = sizeof(v);
+
+	return getsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &v, &len) ? 0 : v;
+}
+
+void cpx_cap_inet_silence(const struct cpx_ipc_seen *socks)
+{
+	for (const struct cpx_ipc_seen *s = socks; s; s = s->next) {
+		const struct cpx_rec_sock *rec = s->rec;
+
+		if (s->here >= 0 && is_inet(rec) && is_tcp(rec) &&
+		    (rec->state == CPX_SOCK_CONNECTED || rec->state == CPX_SOCK_ORPHAN))
+			set_int(s->here, TCP_REPAIR, TCP_REPAIR_ON);
+	}
+}
+
 static int cap_under_way(struct cpx_cap *c, const struct cpx_ipc_seen *s, struct cpx_err *err)
 {
 	const struct cpx_rec_sock *rec = s->rec;
 	struct cpx_ipc_seen *peer = NULL;
-	int unacked = 0, rc;
+	int unacked = 0, reuse, peer_reuse, rc;
 
 	if (rec->state == CPX_SOCK_CONNECTED)
 		peer = peer_of(c, rec);
 	if (!peer || ioctl(s->here, SIOCOUTQ, &unacked) || unacked <= 0)
 		return 0;
+	reuse = reuse_of(s->here);
+	peer_reuse = reuse_of(peer->here);
 	if (set_int(s->here, TCP_REPAIR, TCP_REPAIR_ON))
 		return cpx_err_sys(err, errno, "fd %d: TCP repair mode", s->num);
 	if (set_int(peer->here, TCP_REPAIR, TCP_REPAIR_ON))
 		rc = cpx_err_sys(err, errno, "fd %d: TCP repair mode", peer->num);
 	else
 		rc = undelivered(c, s, peer, unacked, err);
-	set_int(peer->here, TCP_REPAIR, TCP_REPAIR_OFF_NO_WP);
-	set_int(s->here, TCP_REPAIR, TCP_REPAIR_OFF_NO_WP);
+	repaired(peer->here, peer_reuse);
+	repaired(s->here, reuse);
 	return rc;
 }
 

@@ -422,7 +422,10 @@ static void let_go(struct cpx_ipc_seen *s)
 		cpx_close(&s->here);
 }
 
-/* The job must see ends of files when it runs again: no duplicate outlives this. */
+/*
+ * The job must see ends of files when it runs again: no duplicate outlives this. One that is to be
+ * killed does not; its connections are needed once more then.
+ */
 static int ipc_finish(struct cpx_cap *c, void *priv, struct cpx_err *err)
 {
 	struct cpx_ipc *p = priv;
@@ -431,7 +434,8 @@ static int ipc_finish(struct cpx_cap *c, void *priv, struct cpx_err *err)
 	for (size_t i = 0; rc >= 0 && i < sizeof(finishers) / sizeof(*finishers); i++)
 		rc = finishers[i](c, err);
 	let_go(p->epolls);
-	let_go(p->socks);
+	if (c->opts->after != CPX_AFTER_KILL)
+		let_go(p->socks);
 	let_go(p->ttys);
 	let_go(p->mqueues);
 	let_go(p->travelling);
@@ -445,6 +449,12 @@ static int ipc_begin(struct cpx_cap *c, void **priv, struct cpx_err *err)
 		return cpx_err_set(err, CPX_E_NOMEM, "out of memory");
 	c->family[CPX_CAP_IPC_SLOT] = *priv;
 	return 0;
+}
+
+static void ipc_before_kill(struct cpx_cap *c, void *priv)
+{
+	(void)c;
+	cpx_cap_inet_silence(((struct cpx_ipc *)priv)->socks);
 }
 
 static void ipc_end(struct cpx_cap *c, void *priv)
@@ -468,5 +478,6 @@ const struct cpx_cap_family cpx_cap_ipc = {
 	.name = "ipc",
 	.begin = ipc_begin,
 	.finish = ipc_finish,
+	.before_kill = ipc_before_kill,
 	.end = ipc_end,
 };

@@ -27,6 +27,11 @@ struct cpx_ipc_seen *cpx_sock_by_ino(const struct cpx_cap *c, uint64_t ino);
 
 int cpx_cap_unix_sockets(struct cpx_cap *c, struct cpx_err *err); /* finish */
 int cpx_cap_inet_sockets(struct cpx_cap *c, struct cpx_err *err); /* finish */
+/*
+ * The job is killed next: its connections end without a word, so that no remains of them keep
+ * its ports for a minute.
+ */
+void cpx_cap_inet_silence(const struct cpx_ipc_seen *socks);
 int cpx_cap_netlink_sockets(struct cpx_cap *c, struct cpx_err *err); /* finish */
 
 #endif

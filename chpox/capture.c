@@ -694,6 +694,9 @@ static int stage_after(struct run *r, struct cpx_err *err)
 {
 	(void)err;
 	if (r->c.opts->after == CPX_AFTER_KILL) {
+		for (size_t f = 0; f < NFAMILIES; f++)
+			if (families[f]->before_kill)
+				families[f]->before_kill(&r->c, r->c.family[f]);
 		kill_and_reap(&r->c);
 		cpx_park_kill(&r->park);
 	}

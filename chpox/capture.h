@@ -125,6 +125,8 @@ struct cpx_cap_family {
 	int (*finish)(struct cpx_cap *c, void *priv, struct cpx_err *err);
 	/* the tree runs again (or is about to be killed); queue what can be read late. Before commit. */
 	int (*late)(struct cpx_cap *c, void *priv, struct cpx_err *err);
+	/* committed, and the tree is killed next */
+	void (*before_kill)(struct cpx_cap *c, void *priv);
 	void (*end)(struct cpx_cap *c, void *priv); /* always, frees @priv */
 };
 

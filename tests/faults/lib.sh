@@ -78,8 +78,11 @@ judge() {
 		[ -e "$dir/result" ] && break
 		sleep 0.02
 	done
-	why="no answer"
-	[ -e "$dir/result" ] || { stop_all; return 1; }
+	if ! [ -e "$dir/result" ]; then
+		why="no answer; calls $(cut -c1-40 /proc/"$pid"/task/*/syscall 2>/dev/null | tr '\n' ';')"
+		stop_all
+		return 1
+	fi
 	read -r word <"$dir/result"
 	why=$(head -n 3 "$dir/fail" 2>/dev/null)
 	stop_all

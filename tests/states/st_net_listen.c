@@ -6,6 +6,20 @@
 #include <netinet/in.h>
 #include <sys/socket.h>
 
+/* A listener that may not reuse its address, with a connection that it has accepted. */
+static void plain(int fd[3], struct sockaddr_in *a)
+{
+	socklen_t len = sizeof(*a);
+
+	fd[0] = ST_SYS(socket(AF_INET, SOCK_STREAM, 0));
+	ST_SYS(bind(fd[0], (void *)a, sizeof(*a)));
+	ST_SYS(listen(fd[0], 3));
+	ST_SYS(getsockname(fd[0], (void *)a, &len));
+	fd[1] = ST_SYS(socket(AF_INET, SOCK_STREAM, 0));
+	ST_SYS(connect(fd[1], (void *)a, sizeof(*a)));
+	fd[2] = ST_SYS(accept(fd[0], NULL, NULL));
+}
+
 int main(int argc, char **argv)
 {
 	struct sockaddr_in a = { .sin_family = AF_INET,
@@ -14,7 +28,8 @@ int main(int argc, char **argv)
 	struct sockaddr_in6 a6 = { .sin6_family = AF_INET6,
 				   .sin6_addr = IN6ADDR_LOOPBACK_INIT };
 	socklen_t len = sizeof(a);
-	int s, s6, one = 1, val = 0, c, got;
+	struct sockaddr_in a2 = a;
+	int p[3], s, s6, one = 1, val = 0, c, got;
 	char buf[8];
 
 	st_begin(argc, argv);
@@ -28,7 +43,13 @@ int main(int argc, char **argv)
 		close(s6);
 		s6 = -1;
 	}
+	plain(p, &a2);
 	st_wait();
+	ST_EQ(write(p[1], "to", 2), 2);
+	ST_EQ(read(p[2], buf, 8), 2);
+	c = ST_OK(socket(AF_INET, SOCK_STREAM, 0));
+	ST_EQ(connect(c, (void *)&a2, sizeof(a2)), 0);
+	got = ST_OK(accept(p[0], NULL, NULL));
 	len = sizeof(now);
 	ST_OK(getsockname(s, (void *)&now, &len));
 	ST_EQ(now.sin_port, a.sin_port);
