@@ -246,6 +246,49 @@ pid_t cpx_ipc_outsider(const struct cpx_cap *c, uint64_t ino)
 	return hit ? hit->pid : 0;
 }
 
+/* Does @pid have the open file description @s at @link? */
+static bool has_same(pid_t pid, const struct cpx_ipc_seen *s, const char *link)
+{
+	char path[300], text[64];
+	struct dirent *e;
+	bool same = false;
+	DIR *dir;
+
+	snprintf(path, sizeof(path), "/proc/%d/fd", (int)pid);
+	dir = opendir(path);
+	while (dir && !same && (e = readdir(dir))) {
+		ssize_t n = readlinkat(dirfd(dir), e->d_name, text, sizeof(text) - 1);
+
+		text[n > 0 ? n : 0] = '\0';
+		same = !strcmp(text, link) && !syscall(SYS_kcmp, s->t->pid, pid, KCMP_FILE, s->num,
+						       strtol(e->d_name, NULL, 10));
+	}
+	if (dir)
+		closedir(dir);
+	return same;
+}
+
+pid_t cpx_ipc_inherited(const struct cpx_cap *c, const struct cpx_ipc_seen *s)
+{
+	char path[40], link[64];
+	ssize_t n;
+
+	if (s->num < 3)
+		return 0;
+	cpx_state_each(c->st, fd, fd)
+		if (fd->ofd == s->ofd->id && fd->fd < 3)
+			return 0;
+	snprintf(path, sizeof(path), "fd/%d", s->num);
+	n = readlinkat(s->t->proc_fd, path, link, sizeof(link) - 1);
+	if (n <= 0)
+		return 0;
+	link[n] = '\0';
+	for (pid_t pid = parent_of(c->tasks[0]->pid); pid > 0; pid = parent_of(pid))
+		if (pid != getpid() && has_same(pid, s, link))
+			return pid;
+	return 0;
+}
+
 /* --- open file descriptions met outside the descriptor tables -------------------------- */
 
 static uint32_t known_ofd(const struct cpx_cap *c, int here)

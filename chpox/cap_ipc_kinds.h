@@ -70,6 +70,12 @@ static inline struct cpx_ipc *cpx_ipc_of(const struct cpx_cap *c)
 int cpx_ipc_ofd_of(struct cpx_cap *c, struct cpx_cap_task *t, int here, uint32_t *id,
 		   struct cpx_err *err);
 
+/*
+ * Is @s a descriptor that the job has merely inherited: no standard stream in any process of it, and
+ * an ancestor of the job has the same open file description still? Return: the ancestor, or 0.
+ */
+pid_t cpx_ipc_inherited(const struct cpx_cap *c, const struct cpx_ipc_seen *s);
+
 /* A process outside the tree that holds the pipe or socket with inode @ino; 0: none. */
 pid_t cpx_ipc_outsider(const struct cpx_cap *c, uint64_t ino);
 

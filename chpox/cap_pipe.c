@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "base/fd.h"
+#include "base/log.h"
 #include "cap_ipc_kinds.h"
 
 #define PIPE_MAX (32u << 20)
@@ -128,6 +129,27 @@ static unsigned ends_in_tree(const struct cpx_ipc_seen *list, const void *rec)
 	return have;
 }
 
+/*
+ * Shells and the like leave ends of their own pipes open in what they start. Such a pipe is not the
+ * job's way to anybody: after a restart its other end is closed, and that is said.
+ */
+static bool left_open(struct cpx_cap *c, const struct cpx_ipc_seen *s)
+{
+	pid_t from = 0;
+
+	for (const struct cpx_ipc_seen *o = cpx_ipc_of(c)->pipes; o; o = o->next) {
+		if (o->rec != s->rec)
+			continue;
+		from = cpx_ipc_inherited(c, o);
+		if (!from)
+			return false;
+	}
+	if (!c->dry_run)
+		cpx_log_note("process %d: fd %d is a pipe that process %d has left open in it: after "
+			     "a restart its other end is closed", (int)s->t->pid, s->num, (int)from);
+	return true;
+}
+
 static int check_pipe(struct cpx_cap *c, const struct cpx_ipc_seen *s, struct cpx_err *err)
 {
 	unsigned have = ends_in_tree(cpx_ipc_of(c)->pipes, s->rec);
@@ -137,7 +159,7 @@ static int check_pipe(struct cpx_cap *c, const struct cpx_ipc_seen *s, struct cp
 	if (have == 3 && !c->dry_run)
 		return 0;
 	pid = cpx_ipc_outsider(c, s->ino);
-	if (!pid)
+	if (!pid || left_open(c, s))
 		return 0;
 	return cpx_cap_refuse(c, s->t, err,
 			      "fd %d is a pipe to process %d, which is not part of the job; "

@@ -25,6 +25,7 @@
 #include <linux/unix_diag.h>
 
 #include "base/fd.h"
+#include "base/log.h"
 #include "cap_sock.h"
 
 #ifndef SIOCUNIXFILE
@@ -207,10 +208,20 @@ static bool log_socket(const struct cpx_rec_sock *rec)
 static int refuse_outside(struct cpx_cap *c, const struct cpx_ipc_seen *s, uint32_t peer,
 			  struct cpx_err *err)
 {
-	pid_t pid = cpx_ipc_outsider(c, peer);
+	pid_t pid = cpx_ipc_outsider(c, peer), from;
+	struct cpx_rec_sock *rec = s->rec;
 
 	if (!pid && c->dry_run)
 		return 0; /* in flight: known once the job is stopped */
+	from = cpx_ipc_inherited(c, s);
+	if (from) {
+		rec->state = CPX_SOCK_ORPHAN;
+		if (!c->dry_run)
+			cpx_log_note("process %d: fd %d is a unix socket that process %d has left "
+				     "open in it: after a restart its other end is closed",
+				     (int)s->t->pid, s->num, (int)from);
+		return 0;
+	}
 	return cpx_cap_refuse(c, s->t, err,
 			      "fd %d is a unix socket connected to process %d, which is not part "
 			      "of the job; mark both, or let it connect later", s->num, (int)pid);
