@@ -324,7 +324,7 @@ void cpx_io_queue_fini(struct cpx_io_queue *q)
 
 static int queue_error(struct cpx_io_queue *q, struct cpx_err *err)
 {
-	return cpx_err_sys(err, q->sys, "write %s", q->path);
+	return cpx_err_sys(err, q->sys, "write %s/%s", q->io->shown, q->path);
 }
 
 int cpx_io_queue_write(struct cpx_io_queue *q, unsigned slot, struct cpx_io_file *f,
@@ -338,6 +338,7 @@ int cpx_io_queue_write(struct cpx_io_queue *q, unsigned slot, struct cpx_io_file
 
 	if (!q->ctx)
 		return cpx_io_write(f, buf, len, off, err);
+	q->io = f->io;
 	memcpy(q->path, f->path, sizeof(q->path));
 	if (past_hook(f->io, &op) < 0)
 		return failed(f->io, "write", f->path, err);

@@ -72,7 +72,8 @@ struct cpx_io_queue {
 	unsigned busy;	  /* bit per slot */
 	int sys;	  /* first errno seen */
 	struct iocb cb[CPX_IO_DEPTH];
-	char path[CPX_IO_PATH_MAX]; /* of the write that failed */
+	const struct cpx_io *io;
+	char path[CPX_IO_PATH_MAX]; /* of the last write: one file at a time */
 };
 
 /* Open (and with @create make) the root directory @path as @uid. Consumes nothing on failure.
