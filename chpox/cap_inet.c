@@ -98,7 +98,8 @@ static bool is_inet(const struct cpx_rec_sock *rec)
 /* clang-format off */
 static const struct { int level, opt; } inet_opts[] = {
 	{ IPPROTO_IP, IP_TOS }, { IPPROTO_IP, IP_TTL }, { IPPROTO_IP, IP_MULTICAST_TTL },
-	{ IPPROTO_IP, IP_MULTICAST_LOOP }, { IPPROTO_IP, IP_PKTINFO }, { IPPROTO_IP, IP_RECVTOS },
+	{ IPPROTO_IP, IP_MULTICAST_LOOP }, { IPPROTO_IP, IP_MULTICAST_IF },
+	{ IPPROTO_IPV6, IPV6_MULTICAST_IF }, { IPPROTO_IP, IP_PKTINFO }, { IPPROTO_IP, IP_RECVTOS },
 	{ IPPROTO_IP, IP_RECVTTL }, { IPPROTO_IP, IP_RECVERR }, { IPPROTO_IP, IP_FREEBIND },
 	{ IPPROTO_IP, IP_TRANSPARENT }, { IPPROTO_IP, IP_MTU_DISCOVER },
 	{ IPPROTO_IP, IP_RECVORIGDSTADDR }, { IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT },
@@ -119,8 +120,11 @@ static const struct { int level, opt; } inet_opts[] = {
 /* Of streams they can be read, but not set. */
 static bool about_multicast(int level, int opt)
 {
-	return (level == IPPROTO_IP && (opt == IP_MULTICAST_TTL || opt == IP_MULTICAST_LOOP)) ||
-	       (level == IPPROTO_IPV6 && (opt == IPV6_MULTICAST_HOPS || opt == IPV6_MULTICAST_LOOP));
+	if (level == IPPROTO_IP)
+		return opt == IP_MULTICAST_TTL || opt == IP_MULTICAST_LOOP ||
+		       opt == IP_MULTICAST_IF;
+	return level == IPPROTO_IPV6 && (opt == IPV6_MULTICAST_HOPS || opt == IPV6_MULTICAST_LOOP ||
+					 opt == IPV6_MULTICAST_IF);
 }
 
 static int cap_opts(struct cpx_cap *c, const struct cpx_ipc_seen *s, struct cpx_err *err)
@@ -411,6 +415,9 @@ static int cap_one(struct cpx_cap *c, struct cpx_ipc_seen *s, struct cpx_err *er
 		return cap_tcp(c, s, err);
 	if (rec->peer_name.n)
 		rec->state = CPX_SOCK_NAMED;
+	rc = cpx_sock_multicast(c, s, err);
+	if (rc < 0)
+		return rc;
 	return c->dry_run ? 0 : cpx_sock_queue(c, s, false, err);
 }
 

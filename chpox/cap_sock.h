@@ -12,6 +12,8 @@ int cpx_sock_opt(struct cpx_cap *c, int here, uint32_t sock, int level, int opt,
 int cpx_sock_common_opts(struct cpx_cap *c, int here, uint32_t sock, struct cpx_err *err);
 /* The classic BPF filter, if there is one. */
 int cpx_sock_filter(struct cpx_cap *c, const struct cpx_ipc_seen *s, struct cpx_err *err);
+/* Multicast memberships with their source filters. */
+int cpx_sock_multicast(struct cpx_cap *c, const struct cpx_ipc_seen *s, struct cpx_err *err);
 /* Names by getsockname() and getpeername(). */
 int cpx_sock_names(struct cpx_cap *c, int here, struct cpx_rec_sock *rec, struct cpx_err *err);
 /* A socket in the network namespace of @t. Return: descriptor or an error. */

@@ -66,6 +66,33 @@ int cpx_sock_new(struct cpx_rst *r, int family, int type, int proto, struct cpx_
 	return fd < 0 ? cpx_err_sys(err, sys, "socket") : fd;
 }
 
+/* Join the group; a filter that is more than that is set behind it. */
+static int join_group(int fd, const struct cpx_rec_sockopt *o)
+{
+	struct group_filter gf;
+	struct group_req req;
+
+	if (o->value.n < GROUP_FILTER_SIZE(0)) {
+		errno = EINVAL;
+		return -1;
+	}
+	memset(&gf, 0, sizeof(gf));
+	memcpy(&gf, o->value.p, GROUP_FILTER_SIZE(0));
+	if (o->value.n != GROUP_FILTER_SIZE(gf.gf_numsrc)) {
+		errno = EINVAL;
+		return -1;
+	}
+	memset(&req, 0, sizeof(req));
+	req.gr_interface = gf.gf_interface;
+	req.gr_group = gf.gf_group;
+	if (setsockopt(fd, (int)o->level, MCAST_JOIN_GROUP, &req, sizeof(req)) &&
+	    errno != EADDRINUSE)
+		return -1;
+	if (gf.gf_fmode == MCAST_EXCLUDE && !gf.gf_numsrc)
+		return 0;
+	return setsockopt(fd, (int)o->level, MCAST_MSFILTER, o->value.p, o->value.n);
+}
+
 static int set_filter(int fd, const struct cpx_rec_sockopt *o)
 {
 	struct sock_fprog prog = { .len = (unsigned short)(o->value.n / sizeof(struct sock_filter)),
@@ -119,6 +146,12 @@ static int set_opts(struct cpx_rst *r, uint32_t id, int fd, struct cpx_err *err)
 		if (o->level == SOL_SOCKET && o->opt == SO_ATTACH_FILTER) {
 			if (set_filter(fd, o))
 				return cpx_err_sys(err, errno, "socket filter");
+			continue;
+		}
+		if (o->opt == MCAST_MSFILTER &&
+		    (o->level == IPPROTO_IP || o->level == IPPROTO_IPV6)) {
+			if (join_group(fd, o))
+				return cpx_err_sys(err, errno, "multicast group");
 			continue;
 		}
 		if (!getsockopt(fd, (int)o->level, (int)o->opt, now, &len) && len == o->value.n &&
