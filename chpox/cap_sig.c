@@ -184,7 +184,8 @@ static int capture_itimers(struct cpx_cap *c, struct cpx_cap_task *t, struct cpx
 
 		if (rc < 0)
 			return rc;
-		if (ret < 0 || (v.it_value.tv_sec == 0 && v.it_value.tv_usec == 0))
+		if (ret < 0 || (!v.it_value.tv_sec && !v.it_value.tv_usec && !v.it_interval.tv_sec &&
+				 !v.it_interval.tv_usec))
 			continue;
 		rec = cpx_state_new_rec(c->st, itimer);
 		if (!rec)

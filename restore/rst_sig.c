@@ -214,8 +214,10 @@ static int set_itimers(struct cpx_rst *r, struct cpx_rst_task *t, struct cpx_err
 	int rc = 0;
 
 	cpx_state_each(r->st, itimer, i) {
+		/* run down, its signal not taken yet: the kernel starts it again when that is */
+		uint64_t value = i->value_us || i->which != ITIMER_REAL ? i->value_us : 1;
 		const struct itimerval v = {
-			.it_value = { (time_t)(i->value_us / 1000000), (time_t)(i->value_us % 1000000) },
+			.it_value = { (time_t)(value / 1000000), (time_t)(value % 1000000) },
 			.it_interval = { (time_t)(i->interval_us / 1000000),
 					 (time_t)(i->interval_us % 1000000) },
 		};
