@@ -146,12 +146,13 @@ static int add_advice(struct cpx_batch *b, const struct cpx_rst_piece *p, struct
 {
 	const struct cpx_rec_vma *v = p->v;
 	uint64_t len = p->end - p->start, at;
+	uint32_t madv = v->madv ^ (p->apart ? CPX_MADV_DONTDUMP : 0);
 	int rc = 0;
 
 	for (size_t i = 0; i < sizeof(advice) / sizeof(advice[0]) && rc == 0; i++) {
 		bool must = advice[i].bit & (CPX_MADV_DONTFORK | CPX_MADV_WIPEONFORK);
 
-		if (v->madv & advice[i].bit)
+		if (madv & advice[i].bit)
 			rc = cpx_badd(b, err, "madvise", p->start, must ? 0 : CPX_CALL_MAY_FAIL,
 				      SYS_madvise, p->start, len, (uint64_t)advice[i].advice);
 	}
@@ -266,6 +267,24 @@ static bool alike(const struct cpx_rst *r, const struct cpx_rec_vma *p,
 	       p->start - p->pgoff == v->start - v->pgoff;
 }
 
+/*
+ * Is anything gained by keeping [@start, @end)? Where nothing is shared any more, the two only
+ * happen to be at the same place; but untouched mappings of files are cheaper kept.
+ */
+static bool worth(const struct cpx_rst_mm *mm, const struct cpx_rec_vma *p,
+		  const struct cpx_rec_vma *v, uint64_t start, uint64_t end)
+{
+	uint32_t i;
+
+	if (!cpx_rst_has_pages(v) ||
+	    (v->kind != CPX_VMA_ANON && p->start == v->start && p->end == v->end))
+		return true;
+	if (!mm->cow)
+		return false;
+	i = cpx_rst_cow_at(mm->cow, start);
+	return i < mm->cow->ranges.n && mm->cow->ranges.v[i] < end;
+}
+
 static bool guarded(const struct cpx_rst *r, uint32_t mm_id, uint64_t start, uint64_t end)
 {
 	cpx_state_each (r->st, guard, g)
@@ -289,8 +308,11 @@ static int add_piece(struct cpx_rst_pieces *ps, const struct cpx_rec_vma *v, uin
 		ps->v = more;
 		ps->cap = cap;
 	}
-	ps->v[ps->n++] =
-		(struct cpx_rst_piece){ v, start, end, kept != NULL, kept ? kept->prot : 0 };
+	ps->v[ps->n++] = (struct cpx_rst_piece){ .v = v,
+						 .start = start,
+						 .end = end,
+						 .kept = kept != NULL,
+						 .old_prot = kept ? kept->prot : 0 };
 	return 0;
 }
 
@@ -315,7 +337,8 @@ static int cut(const struct cpx_rst *r, const struct cpx_rst_mm *mm,
 			uint64_t start = p->start > v->start ? p->start : v->start;
 			uint64_t end = p->end < v->end ? p->end : v->end;
 
-			if (!alike(r, p, v) || guarded(r, from->rec->id, start, end))
+			if (!alike(r, p, v) || !worth(mm, p, v, start, end) ||
+			    guarded(r, from->rec->id, start, end))
 				continue;
 			rc = add_piece(ps, v, at, start, NULL, err);
 			if (rc == 0)
@@ -328,6 +351,27 @@ static int cut(const struct cpx_rst *r, const struct cpx_rst_mm *mm,
 			return rc;
 	}
 	return 0;
+}
+
+/*
+ * Neighbours that look the same were two mappings because each has a history of its own. So
+ * they become again when they look different until both have their pages.
+ */
+static void keep_apart(struct cpx_rst_pieces *ps)
+{
+	for (size_t i = 1; i < ps->n; i++) {
+		const struct cpx_rst_piece *a = &ps->v[i - 1];
+		struct cpx_rst_piece *b = &ps->v[i];
+		const struct cpx_rec_vma *u = a->v, *v = b->v;
+
+		if (b->kept || u == v || a->end != b->start || a->apart ||
+		    !cpx_rst_has_pages(v) || u->kind != v->kind || u->prot != v->prot ||
+		    u->flags != v->flags || u->madv != v->madv || !same_text(u->name, v->name))
+			continue;
+		b->apart =
+			v->kind == CPX_VMA_ANON || (u->file_id == v->file_id &&
+						    u->start - u->pgoff == v->start - v->pgoff);
+	}
 }
 
 /* The vDSO is inherited as it was built for @from, in whatever way. */
@@ -431,6 +475,7 @@ int cpx_rst_mem_map(struct cpx_rst *r, struct cpx_rst_mm *mm, const struct cpx_r
 {
 	int rc = cut(r, mm, from, ps, err);
 
+	keep_apart(ps);
 	ps->keep_vdso = same_vdso(mm, from);
 	if (rc == 0)
 		rc = clear(r, mm, ps, b, err);
@@ -445,7 +490,7 @@ int cpx_rst_mem_map(struct cpx_rst *r, struct cpx_rst_mm *mm, const struct cpx_r
 			rc = drop_own(mm, p, b, err);
 		else if (!p->kept && p->v->kind == CPX_VMA_ANON)
 			rc = map_anon(b, p, err);
-		if (rc == 0 && !p->kept && (p->v->madv || p->v->name))
+		if (rc == 0 && !p->kept && (p->v->madv || p->v->name || p->apart))
 			rc = add_advice(b, p, err);
 	}
 	if (rc == 0 && !ps->keep_vdso)
@@ -466,6 +511,11 @@ int cpx_rst_mem_protect(const struct cpx_rst_pieces *ps, struct cpx_batch *b,
 		if (p->kept ? p->old_prot != p->v->prot : was_writable(p->v))
 			rc = cpx_badd(b, err, "protect", p->start, 0, SYS_mprotect, p->start,
 				      p->end - p->start, p->v->prot);
+		if (rc == 0 && p->apart)
+			rc = cpx_badd(b, err, "madvise", p->start, CPX_CALL_MAY_FAIL,
+				      SYS_madvise, p->start, p->end - p->start,
+				      p->v->madv & CPX_MADV_DONTDUMP ? MADV_DONTDUMP
+								     : MADV_DODUMP);
 	}
 	return rc;
 }

@@ -38,6 +38,7 @@ struct cpx_rst_piece {
 	uint64_t start, end;
 	bool kept;	   /* inherited from the parent process */
 	uint32_t old_prot; /* if kept */
+	bool apart;	   /* its neighbour looks the same, but they were two */
 };
 
 struct cpx_rst_pieces {
