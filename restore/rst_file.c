@@ -79,8 +79,7 @@ int cpx_rst_open_file(struct cpx_rst *r, uint32_t file_id, int flags, struct cpx
 	return rc < 0 ? rc : cpx_rst_file_reopen(r, f, flags, err);
 }
 
-/* --- open file descriptions
- * -------------------------------------------------------------------- */
+/* --- open file descriptions -------------------------------------------------------------- */
 
 static int set_flags(const struct cpx_rec_ofd *o, int fd, struct cpx_err *err)
 {
@@ -166,8 +165,7 @@ int cpx_rst_ofd_fd(struct cpx_rst *r, uint32_t ofd_id, struct cpx_err *err)
 	return fd;
 }
 
-/* --- the family
- * -------------------------------------------------------------------------------- */
+/* --- the family -------------------------------------------------------------------------- */
 
 static int load(struct cpx_rst *r, struct cpx_rst_files *p, struct cpx_err *err)
 {

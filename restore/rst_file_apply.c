@@ -27,8 +27,7 @@
 
 #define STEP (1u << 20)
 
-/* --- who else writes
- * --------------------------------------------------------------------------- */
+/* --- who else writes --------------------------------------------------------------------- */
 
 static bool in_tree(const struct cpx_rst *r, pid_t pid)
 {
@@ -97,8 +96,7 @@ static pid_t foreign_writer(const struct cpx_rst *r, const struct stat *st)
 	return found;
 }
 
-/* --- keeping what is newer
- * --------------------------------------------------------------------- */
+/* --- keeping what is newer --------------------------------------------------------------- */
 
 static int copy_range(int from, int to, uint64_t off, uint64_t end)
 {
@@ -168,8 +166,7 @@ static void set_mtime(int fd, int64_t ns)
 		futimens(fd, t);
 }
 
-/* --- append
- * ------------------------------------------------------------------------------------ */
+/* --- append ------------------------------------------------------------------------------ */
 
 /* Descriptors that wrote at the end of a file that has grown go on at its end. */
 static void follow_end(struct cpx_rst *r, const struct cpx_rst_file *f)
@@ -222,8 +219,7 @@ static int apply_append(struct cpx_rst *r, struct cpx_rst_file *f, struct cpx_er
 	return 0;
 }
 
-/* --- snapshot
- * ---------------------------------------------------------------------------------- */
+/* --- snapshot ---------------------------------------------------------------------------- */
 
 /* Return: 1 the content of @fd is the saved one, 0 it is not, or an error. */
 static int same_content(struct cpx_rst *r, struct cpx_rst_file *f, int fd, struct cpx_err *err)

@@ -75,10 +75,8 @@ int cpx_rst_give_fd(struct cpx_rst *r, struct cpx_rst_task *t, int fd, int want,
 	return rc < 0 ? rc : (int)got;
 }
 
-/* --- whole tables
- * ----------------------------------------------------------------------------- */
+/* --- whole tables ------------------------------------------------------------------------ */
 
-/* Close [@lo, @hi], also on kernels before 5.9. */
 static int close_span(struct cpx_tracee *tr, uint32_t lo, uint32_t hi, struct cpx_err *err)
 {
 	int64_t ret;

@@ -145,8 +145,7 @@ int cpx_rst_file_parent(struct cpx_rst *r, const char *path, char **base, struct
 	return fd;
 }
 
-/* --- content --------------------------------------------------------------------------------
- */
+/* --- content ----------------------------------------------------------------------------- */
 
 struct fill {
 	int fd;
@@ -213,8 +212,7 @@ static void dress(struct cpx_rst *r, const struct cpx_rec_file *rec, int fd)
 		utimensat(AT_FDCWD, path, t, 0);
 }
 
-/* --- files without a name --------------------------------------------------------------------
- */
+/* --- files without a name ---------------------------------------------------------------- */
 
 /* Directories made for a moment, deepest last. */
 struct temp_dirs {
@@ -570,8 +568,7 @@ int cpx_rst_file_ready(struct cpx_rst *r, struct cpx_rst_file *f, struct cpx_err
 	return 0;
 }
 
-/* --- opening
- * ---------------------------------------------------------------------------------- */
+/* --- opening ----------------------------------------------------------------------------- */
 
 /* Both ends, so that opening one does not wait for the other; what was in it, put back. */
 static int guard_fifo(struct cpx_rst_file *f, const char *link, struct cpx_err *err)
