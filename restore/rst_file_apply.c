@@ -23,9 +23,11 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #define STEP (1u << 20)
+#define ASIDE ".rolledback."
 
 /* --- who else writes --------------------------------------------------------------------- */
 
@@ -117,27 +119,36 @@ static int copy_range(int from, int to, uint64_t off, uint64_t end)
 	return buf ? 0 : -1;
 }
 
+/* The name under which @base is kept: malloc'ed, new each time; NULL: no memory. */
+static char *aside_name(struct cpx_rst *r, const char *base)
+{
+	const struct cpx_gen_id *id = &r->opts->id;
+	uint32_t number = 0;
+	char *name;
+
+	getrandom(&number, sizeof(number), 0);
+	if (asprintf(&name, "%.180s" ASIDE "%" PRIu64 "-%" PRIu64 ".%08x", base, id->epoch,
+		     id->seq, number) < 0)
+		return NULL;
+	return name;
+}
+
 /* Copy [@off, @end) of @from aside, durable. As the owner. Return: 0 or an error. */
 static int keep_aside(struct cpx_rst *r, struct cpx_rst_file *f, int from, uint64_t off,
 		      uint64_t end, struct cpx_err *err)
 {
-	const struct cpx_gen_id *id = &r->opts->id;
 	struct cpx_rst_files *p = r->files_priv;
 	CPX_AUTO_FREE char *base = NULL;
 	CPX_AUTO_FREE char *name = NULL;
 	CPX_AUTO_FD dir = cpx_rst_file_parent(r, f->rec->path, &base, err);
 	CPX_AUTO_FD to = -1;
-	uint32_t number = 0;
 	int rc, sys;
 
 	if (dir < 0)
 		return dir;
-	getrandom(&number, sizeof(number), 0);
-	if (asprintf(&name, "%.180s.rolledback.%" PRIu64 "-%" PRIu64 ".%08x", base, id->epoch,
-		     id->seq, number) < 0) {
-		name = NULL;
+	name = aside_name(r, base);
+	if (!name)
 		return cpx_err_set(err, CPX_E_NOMEM, "no memory");
-	}
 	rc = cpx_rst_owner_enter(&p->owner, err);
 	if (rc < 0)
 		return rc;
@@ -298,6 +309,80 @@ static int apply_snapshot(struct cpx_rst *r, struct cpx_rst_file *f, struct cpx_
 	return rc < 0 ? rc : put_back(r, f, fd, err);
 }
 
+/* --- companions -------------------------------------------------------------------------- */
+
+static bool known_path(struct cpx_rst *r, const char *dir_of, const char *name)
+{
+	struct cpx_rst_files *p = r->files_priv;
+	size_t n = (size_t)(strrchr(dir_of, '/') - dir_of) + 1;
+
+	for (size_t i = 0; i < p->nfiles; i++) {
+		const char *path = p->files[i].rec->path;
+
+		if (path && strncmp(path, dir_of, n) == 0 && strcmp(path + n, name) == 0)
+			return true;
+	}
+	return false;
+}
+
+/* Has the regular file come into being since the checkpoint, and does nobody write to it? */
+static bool is_newborn(struct cpx_rst *r, int dir, const char *name)
+{
+	const struct cpx_rec_host *h = cpx_state_rec(r->st, host, 0);
+	struct statx x;
+	struct stat st;
+
+	if (statx(dir, name, AT_SYMLINK_NOFOLLOW, STATX_BTIME | STATX_TYPE, &x) < 0 ||
+	    !(x.stx_mask & STATX_BTIME) || !S_ISREG(x.stx_mode) || !h)
+		return false;
+	if (x.stx_btime.tv_sec * 1000000000 + x.stx_btime.tv_nsec <= h->realtime_ns)
+		return false;
+	return fstatat(dir, name, &st, AT_SYMLINK_NOFOLLOW) == 0 && !foreign_writer(r, &st);
+}
+
+/*
+ * NAME-journal, NAME-wal and their like: a program that keeps such a file beside another one
+ * takes it for part of it. One that is younger than the checkpoint would tell it of changes
+ * that have just been taken back, so it goes aside with them.
+ */
+static int companions(struct cpx_rst *r, struct cpx_rst_file *f, struct cpx_err *err)
+{
+	struct cpx_rst_files *p = r->files_priv;
+	CPX_AUTO_FREE char *base = NULL;
+	CPX_AUTO_FD dir = cpx_rst_file_parent(r, f->rec->path, &base, err);
+	int fd, rc = dir < 0 ? dir : cpx_rst_owner_enter(&p->owner, err);
+	struct dirent *e;
+	size_t n;
+	DIR *d;
+
+	if (rc < 0)
+		return rc;
+	fd = openat(dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	d = fd < 0 ? NULL : fdopendir(fd);
+	if (!d)
+		cpx_close(&fd); /* a directory that cannot be listed: nothing is known of it */
+	n = strlen(base);
+	/* who writes to it can only be seen with our own rights */
+	cpx_rst_owner_leave(&p->owner);
+	while (d && rc == 0 && (e = readdir(d))) {
+		CPX_AUTO_FREE char *to = NULL;
+
+		if (strncmp(e->d_name, base, n) != 0 || e->d_name[n] != '-' ||
+		    strstr(e->d_name, ASIDE) || known_path(r, f->rec->path, e->d_name) ||
+		    !is_newborn(r, dir, e->d_name))
+			continue;
+		to = aside_name(r, e->d_name);
+		rc = cpx_rst_owner_enter(&p->owner, err);
+		if (to && rc == 0 && renameat2(dir, e->d_name, dir, to, RENAME_NOREPLACE) == 0)
+			cpx_log_note("%s, made after the checkpoint beside %s, is kept as %s",
+				     e->d_name, f->rec->path, to);
+		cpx_rst_owner_leave(&p->owner);
+	}
+	if (d)
+		closedir(d);
+	return rc;
+}
+
 int cpx_rst_file_apply(struct cpx_rst *r, struct cpx_err *err)
 {
 	struct cpx_rst_files *p = r->files_priv;
@@ -316,6 +401,9 @@ int cpx_rst_file_apply(struct cpx_rst *r, struct cpx_err *err)
 			rc = apply_append(r, f, err);
 		else if (f->rec->rule == CPX_RULE_SNAPSHOT)
 			rc = apply_snapshot(r, f, err);
+		if (rc == 0 && f->rec->rule == CPX_RULE_SNAPSHOT &&
+		    !(f->rec->flags & CPX_FILE_UNLINKED) && !f->left)
+			rc = companions(r, f, err);
 	}
 	return rc;
 }

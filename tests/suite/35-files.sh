@@ -81,6 +81,18 @@ want inode "$(stat -c %i db)" "$ino"
 want 'the newer db' "$(cat db.rolledback.*)" 'TABLE V2 and longer'
 verdict 'a file changed in place is put back, in the same inode'
 
+start_job beside
+printf 'journal' >db-journal
+printf 'mine' >db.bak
+printf 'TABLE v1' >db
+bad=
+restore_job || bad=" not restored;"
+want db "$(cat db)" 'table v1'
+[ -e db-journal ] && bad="$bad the journal is still there;"
+want 'the journal' "$(cat db-journal.rolledback.*)" journal
+want db.bak "$(cat db.bak)" mine
+verdict 'a journal that has come into being beside a file that is put back goes aside with it'
+
 start_job again
 echo 'x' >>app
 bad=
