@@ -433,6 +433,39 @@ static int put_guards(struct cpx_cap *c, struct cpx_mem_mm *mm, int fd,
 	return 0;
 }
 
+/* Private pages over a file that are all zero: without a word the file would show there again. */
+static int put_zeros(struct cpx_cap *c, struct cpx_mem_mm *mm, struct cpx_mem_src *src,
+		     const struct cpx_mem_ranges *found, struct cpx_err *err)
+{
+	static const uint8_t zero[CPX_PAGE];
+	struct cpx_mem_ranges zeros = { 0 };
+	struct cpx_rec_zeros *rec;
+	uint8_t page[CPX_PAGE];
+	uint64_t *copy;
+	int rc = 0;
+
+	for (size_t i = 0; i < found->n && rc == 0; i++) {
+		for (uint64_t at = found->v[i][0]; at < found->v[i][1] && rc == 0; at += CPX_PAGE) {
+			rc = cpx_mem_read_src(src, at, page, sizeof(page), err);
+			if (rc == 0 && memcmp(page, zero, sizeof(page)) == 0)
+				rc = cpx_mem_add_range(&zeros, at, at + CPX_PAGE, err);
+		}
+	}
+	if (rc == 0 && zeros.n) {
+		rec = cpx_state_new_rec(c->st, zeros);
+		copy = cpx_state_alloc(c->st, zeros.n * sizeof(*zeros.v));
+		if (rec && copy) {
+			memcpy(copy, zeros.v, zeros.n * sizeof(*zeros.v));
+			rec->mm_id = mm->rec->id;
+			rec->ranges = (struct cpx_u64s){ copy, (uint32_t)(zeros.n * 2) };
+		} else {
+			rc = cpx_err_set(err, CPX_E_NOMEM, "no memory for page ranges");
+		}
+	}
+	free(zeros.v);
+	return rc;
+}
+
 /* --- what parent and child share -----------------------------------------------------------
  */
 
@@ -567,6 +600,8 @@ int cpx_mem_put_vma(struct cpx_cap *c, struct cpx_mem_mm *mm, const struct cpx_m
 	if (rc == 0 && mm->early)
 		rc = put_hole(c, mm, found.n ? found.v[found.n - 1][1] : v->rec->start,
 			      v->rec->end, err);
+	if (rc == 0 && v->rec->kind != CPX_VMA_ANON)
+		rc = put_zeros(c, mm, src, &found, err);
 	free(found.v);
 	return rc < 0 ? rc : put_guards(c, mm, fd, v, err);
 }

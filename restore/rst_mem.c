@@ -333,6 +333,31 @@ static int resolve(const struct cpx_rst_mm *mm, uint64_t start, uint64_t end, bo
 	return rc == 0 && at < end ? add_extent(x, mm->rec->space, at, end, err) : rc;
 }
 
+/* Pages that were zero where the file under them is not. */
+static int fill_zeros(struct cpx_rst *r, const struct cpx_rst_mm *mm, struct target *to,
+		      struct cpx_err *err)
+{
+	static const uint8_t zero[CPX_PAGE];
+
+	cpx_state_each (r->st, zeros, z) {
+		if (z->mm_id != mm->rec->id)
+			continue;
+		for (uint32_t i = 0; i + 1 < z->ranges.n; i += 2) {
+			uint64_t at = z->ranges.v[i], end = z->ranges.v[i + 1];
+
+			if (at % CPX_PAGE || end % CPX_PAGE || at >= end || end > CPX_USER_END)
+				return cpx_err_set(err, CPX_E_FORMAT, "zero pages in no place");
+			for (; at < end; at += CPX_PAGE) {
+				int rc = write_pages(to, mm->rec->space, at, zero, CPX_PAGE, err);
+
+				if (rc < 0)
+					return rc;
+			}
+		}
+	}
+	return 0;
+}
+
 static int fill(struct cpx_rst *r, struct cpx_rst_mm *mm, struct cpx_rst_task *t,
 		const struct cpx_rst_pieces *ps, struct cpx_err *err)
 {
@@ -350,6 +375,8 @@ static int fill(struct cpx_rst *r, struct cpx_rst_mm *mm, struct cpx_rst_task *t
 	}
 	if (rc == 0 && x.n)
 		rc = cpx_image_scan(r->img, x.v, x.n, r->opts->workers, write_pages, &to, err);
+	if (rc == 0)
+		rc = fill_zeros(r, mm, &to, err);
 	free(x.v);
 	return rc;
 }

@@ -103,13 +103,19 @@ enum cpx_madv {
 	F(cow, u32, of)                                                                       \
 	F(cow, u64s, ranges)
 
+/* zeros: pages over a file that are the process's own and all zero, so that no content is stored */
+#define CPX_FIELDS_zeros(F)                                                                   \
+	F(zeros, u32, mm_id)                                                                  \
+	F(zeros, u64s, ranges)      /* pairs start, end */
+
 #define CPX_RECS_MM(R)                                                                        \
 	R(0x0201, mm, CPX_FIELDS_mm)                                                          \
 	R(0x0202, vma, CPX_FIELDS_vma)                                                        \
 	R(0x0203, shm, CPX_FIELDS_shm)                                                        \
 	R(0x0204, vdso, CPX_FIELDS_vdso)                                                      \
 	R(0x0205, guard, CPX_FIELDS_guard)                                                    \
-	R(0x0206, cow, CPX_FIELDS_cow)
+	R(0x0206, cow, CPX_FIELDS_cow)                                                        \
+	R(0x0207, zeros, CPX_FIELDS_zeros)
 /* clang-format on */
 
 #endif
