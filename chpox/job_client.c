@@ -20,7 +20,7 @@
 #include "ctl.h"
 
 #define START_TRIES 100
-#define CALL_TRIES 5
+#define CALL_TRIES 50 /* a second */
 #define START_NAP_NS 20000000
 
 int cpx_beside(const char *name, char *out, size_t size)
@@ -161,7 +161,8 @@ int cpx_client_call(const struct cpx_ctl *ctl, json_t *req, const int *fds, size
 
 	for (int i = 0; req && i < CALL_TRIES; i++) {
 		r = call_once(ctl, req, fds, nfds, answer, fd_back, err);
-		if (r != CPX_E_GONE || !only_looks(req))
+		if (!(r == CPX_E_GONE && only_looks(req)) &&
+		    !(r == CPX_E_BUSY && strstr(err->msg, CPX_PROTO_RETRY)))
 			break;
 		nanosleep(&nap, NULL);
 	}

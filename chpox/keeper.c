@@ -18,6 +18,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -49,6 +50,10 @@ int keeper_open(struct keeper *k, struct cpx_err *err)
 	free(path);
 	if (r < 0)
 		return r;
+	k->code_cache = mmap(NULL, cpx_code_cache_size(), PROT_READ | PROT_WRITE,
+			     MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	if (k->code_cache == MAP_FAILED)
+		k->code_cache = NULL; /* slower, no worse */
 	return cpx_registry_get(k->reg, k->name, &k->job, err);
 }
 
@@ -289,7 +294,12 @@ void keeper_note(struct keeper *k, const char *fmt, ...)
 
 int keeper_open_store(const struct keeper *k, struct cpx_store **out, struct cpx_err *err)
 {
-	struct cpx_store_opts so = { .create = true, .uid = k->job.uid, .gid = k->job.gid };
+	struct cpx_store_opts so = {
+		.create = true,
+		.uid = k->job.uid,
+		.gid = k->job.gid,
+		.code_cache = k->code_cache,
+	};
 	char *path;
 	int r;
 

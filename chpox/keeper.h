@@ -85,6 +85,7 @@ struct keeper {
 	int64_t start_id; /* the request that started us, to be answered; -1: answered */
 
 	struct keeper_ckpt ckpt;
+	void *code_cache; /* of the store, shared with the capturing children; may be NULL */
 	struct keeper_track track;
 	struct keeper_request queue[KEEPER_QUEUE];
 	unsigned nqueue;

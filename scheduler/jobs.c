@@ -54,7 +54,7 @@ static int not_running(const struct cpx_reg_job *job, struct cpx_err *err)
 			job->name, job->name);
 	if (job->state == CPX_JOB_RUNNING)
 		return cpx_err_set(err, CPX_E_BUSY,
-				   "the keeper of job '%s' cannot be reached now; try again",
+				   "the keeper of job '%s' " CPX_PROTO_RETRY "; try again",
 				   job->name);
 	return cpx_err_set(err, CPX_E_GONE, "job '%s' does not run (%s)", job->name,
 			   cpx_job_state_name(job->state));

@@ -24,6 +24,8 @@ struct cpx_err;
 
 #define CPX_PROTO_MAX (4u << 20) /* bytes of one message */
 #define CPX_PROTO_FDS 4
+#define CPX_PROTO_RETRY \
+	"cannot be reached now"	  /* in an error that goes by itself in a second */
 #define CPX_PROTO_SOCKET "socket" /* in the state directory */
 
 /* One JSON object from @n bytes. Return: 0 (free *@out with json_decref()) or CPX_E_FORMAT. */

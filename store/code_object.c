@@ -118,11 +118,11 @@ static bool find_known(struct cpx_store *s, const struct cpx_code_known *key,
 	bool found = false;
 
 	pthread_mutex_lock(&s->lock);
-	n = s->nknown < CPX_CODE_CACHE ? s->nknown : CPX_CODE_CACHE;
+	n = s->cache->nknown < CPX_CODE_CACHE ? s->cache->nknown : CPX_CODE_CACHE;
 	for (unsigned i = 0; i < n && !found; i++) {
-		found = same_file(&s->known[i], key);
+		found = same_file(&s->cache->known[i], key);
 		if (found)
-			memcpy(sha256, s->known[i].sha256, 32);
+			memcpy(sha256, s->cache->known[i].sha256, 32);
 	}
 	pthread_mutex_unlock(&s->lock);
 	return found;
@@ -132,12 +132,26 @@ static void add_known(struct cpx_store *s, const struct cpx_code_known *key,
 		      const uint8_t sha256[32])
 {
 	pthread_mutex_lock(&s->lock);
-	s->known[s->nknown % CPX_CODE_CACHE] = *key;
-	memcpy(s->known[s->nknown % CPX_CODE_CACHE].sha256, sha256, 32);
-	s->nknown++;
+	s->cache->known[s->cache->nknown % CPX_CODE_CACHE] = *key;
+	memcpy(s->cache->known[s->cache->nknown % CPX_CODE_CACHE].sha256, sha256, 32);
+	s->cache->nknown++;
 	/* also if it was there: who made it may not have come to the fsync yet */
 	s->code_unsynced = true;
 	pthread_mutex_unlock(&s->lock);
+}
+
+/* From a cache of others: who made the object may not have come to the fsync of its name. */
+static void note_known(struct cpx_store *s)
+{
+	pthread_mutex_lock(&s->lock);
+	if (s->cache != &s->own)
+		s->code_unsynced = true;
+	pthread_mutex_unlock(&s->lock);
+}
+
+size_t cpx_code_cache_size(void)
+{
+	return sizeof(struct cpx_code_cache);
 }
 
 static int put_piece(void *ctx, const void *p, size_t n, uint64_t off, struct cpx_err *err)
@@ -222,7 +236,7 @@ void cpx_store_drop_code(struct cpx_store *s)
 		cpx_io_unlink(&s->io, name, NULL);
 	}
 	s->nfresh = 0;
-	s->nknown = 0;
+	s->cache->nknown = 0;
 	pthread_mutex_unlock(&s->lock);
 	cpx_io_rmdir(&s->io, "code", NULL);
 }
@@ -302,6 +316,8 @@ int cpx_store_put_code(struct cpx_store *s, int fd, uint8_t sha256[32], struct c
 		return rc;
 	if (!known)
 		add_known(s, &key, sum);
+	else
+		note_known(s);
 	memcpy(sha256, sum, 32);
 	return 0;
 }

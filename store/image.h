@@ -48,7 +48,14 @@ struct cpx_store_opts {
 	 * (uid_t)-1: as the caller is.
 	 */
 	uint32_t uid, gid;
+	/*
+	 * Memory of cpx_code_cache_size() bytes, at first zero, in which it is remembered which files
+	 * were hashed; shared by processes that use stores one after the other. NULL: none.
+	 */
+	void *code_cache;
 };
+
+size_t cpx_code_cache_size(void);
 
 /* @url: file:///dir or a plain path. Return: 0, CPX_E_UNSUPPORTED for another scheme, … */
 int cpx_store_open(const char *url, const struct cpx_store_opts *opts, struct cpx_store **out,

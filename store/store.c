@@ -70,6 +70,7 @@ int cpx_store_open_hooked(const char *url, const struct cpx_store_opts *opts,
 		return rc;
 	}
 	s->io.hook = hook;
+	s->cache = opts->code_cache ? opts->code_cache : &s->own;
 	pthread_mutex_init(&s->lock, NULL);
 	*out = s;
 	return 0;

@@ -18,14 +18,19 @@ struct cpx_code_known {
 	uint8_t sha256[32];
 };
 
+/* What was hashed already; may be shared by processes that work one after the other. */
+struct cpx_code_cache {
+	struct cpx_code_known known[CPX_CODE_CACHE];
+	unsigned nknown;
+};
+
 struct cpx_store {
 	struct cpx_io io;
 	pthread_mutex_t lock; /* all below */
 	bool code_unsynced;   /* the directory of code objects has new names */
 	uint8_t (*fresh)[32]; /* code objects made since the last commit; owned */
 	size_t nfresh;
-	struct cpx_code_known known[CPX_CODE_CACHE];
-	unsigned nknown;
+	struct cpx_code_cache own, *cache; /* &own, or the caller's */
 };
 
 /* As cpx_store_open(), with a hook that sees all file calls from the first on. */
