@@ -125,7 +125,10 @@ limit=$(awk -v a="$alone" 'BEGIN { print a * 3 + 30 }')
 while :; do
 	sleep 0.5
 	"$ctl" ps --json >"$work/ps.json" || die "chpox_ctl ps failed"
-	tests/demo/demo.py ready "$work/ps.json" "$(since "$t")" "$alone" && break
+	tests/demo/demo.py ready "$work/ps.json" "$(since "$t")" "$alone"
+	ready=$?
+	[ $ready != 0 ] || break
+	[ $ready != 2 ] || { tail -n 5 "$CHPOX_DIR/chpoxd.log" >&2; die "nothing left to crash"; }
 	awk -v a="$(since "$t")" -v b="$limit" 'BEGIN { exit !(a > b) }' &&
 		{ "$ctl" ps; die "no checkpoint of every job after $limit s"; }
 done
