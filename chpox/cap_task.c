@@ -334,11 +334,31 @@ static int ask_rare(struct cpx_cap_task *t, struct cpx_cap_thread *th, struct cp
 	return rc;
 }
 
+/*
+ * The C library's thread descriptor has the thread's id 16 bytes before its robust list, and
+ * the kernel clears it there when the thread ends. Where that is so, nobody needs to be asked.
+ */
+static bool known_clear_tid(const struct cpx_cap_task *t, struct cpx_cap_thread *th)
+{
+	uint64_t at = th->rec->robust_list - 16;
+	struct {
+		uint32_t tid, unused;
+		uint64_t prev, head;
+	} d;
+
+	if (!th->rec->robust_list ||
+	    cpx_pread_full(t->mem_fd, &d, sizeof(d), at) != (ssize_t)sizeof(d) ||
+	    d.tid != (uint32_t)th->ns_tid)
+		return false;
+	th->rec->clear_tid = at;
+	return true;
+}
+
 static int ask_thread(struct cpx_cap_task *t, struct cpx_cap_thread *th, struct cpx_err *err)
 {
 	int rc = ask_altstack(th, err);
 
-	if (rc == 0)
+	if (rc == 0 && (th == &t->threads[0] || !known_clear_tid(t, th)))
 		rc = ask_at(th, PR_GET_TID_ADDRESS, 8, &th->rec->clear_tid, err);
 	if (rc == 0)
 		rc = ask_rare(t, th, err);
