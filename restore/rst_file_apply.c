@@ -208,6 +208,7 @@ static int apply_append(struct cpx_rst *r, struct cpx_rst_file *f, struct cpx_er
 	char why[128];
 	struct stat st;
 	pid_t other;
+	int rc;
 
 	if (fstat(f->path_fd, &st) < 0)
 		return cpx_err_sys(err, errno, "%s", f->rec->path);
@@ -221,8 +222,11 @@ static int apply_append(struct cpx_rst *r, struct cpx_rst_file *f, struct cpx_er
 	fd = cpx_rst_file_reopen(r, f, O_RDWR, err);
 	if (fd < 0)
 		return fd;
-	if (keep_aside(r, f, fd, f->rec->size, (uint64_t)st.st_size, &local) < 0)
+	rc = keep_aside(r, f, fd, f->rec->size, (uint64_t)st.st_size, &local);
+	if (rc == CPX_E_PERM || local.sys == EROFS)
 		return leave(r, f, local.msg);
+	if (rc < 0)
+		return cpx_err_set(err, rc, "%s", local.msg);
 	if (ftruncate(fd, (off_t)f->rec->size) < 0)
 		return cpx_err_sys(err, errno, "cut %s back to %" PRIu64 " bytes", f->rec->path,
 				   f->rec->size);
