@@ -53,20 +53,67 @@ static pid_t pid_of_files(const struct cpx_cap *c, uint32_t files_id)
 	return 0;
 }
 
-/* The ofd of item @slot; the same number in some table first, then all others. 0: not found. */
-static uint32_t target_of(const struct cpx_cap *c, const struct kcmp_epoll_slot *slot)
-{
-	for (int same_number = 1; same_number >= 0; same_number--) {
-		cpx_state_each(c->st, fd, fd) {
-			pid_t pid;
+/* All descriptors of the tree by their numbers: most items are found under the number they have. */
+struct slot {
+	uint32_t fd, ofd;
+	pid_t pid;
+};
 
-			if ((fd->fd == slot->tfd) != same_number)
-				continue;
-			pid = pid_of_files(c, fd->files_id);
-			if (pid && !syscall(SYS_kcmp, pid, getpid(), KCMP_EPOLL_TFD, fd->fd, slot))
-				return fd->ofd;
-		}
+struct slots {
+	struct slot *v; /* owned */
+	size_t n;
+};
+
+static int by_number(const void *pa, const void *pb)
+{
+	const struct slot *a = pa, *b = pb;
+
+	return a->fd < b->fd ? -1 : a->fd > b->fd;
+}
+
+static int all_slots(const struct cpx_cap *c, struct slots *s, struct cpx_err *err)
+{
+	uint32_t files = 0;
+	pid_t pid = 0;
+
+	s->v = calloc(cpx_state_count(c->st, CPX_REC_fd) + 1, sizeof(*s->v));
+	s->n = 0;
+	if (!s->v)
+		return cpx_err_set(err, CPX_E_NOMEM, "out of memory");
+	cpx_state_each(c->st, fd, fd) {
+		if (!pid || fd->files_id != files)
+			pid = pid_of_files(c, files = fd->files_id);
+		if (pid)
+			s->v[s->n++] = (struct slot){ fd->fd, fd->ofd, pid };
 	}
+	qsort(s->v, s->n, sizeof(*s->v), by_number);
+	return 0;
+}
+
+static bool is_target(const struct slot *s, const struct kcmp_epoll_slot *item)
+{
+	return !syscall(SYS_kcmp, s->pid, getpid(), KCMP_EPOLL_TFD, s->fd, item);
+}
+
+/* The ofd of @item; the same number in some table first, then all others. 0: not found. */
+static uint32_t target_of(const struct slots *s, const struct kcmp_epoll_slot *item)
+{
+	size_t lo = 0, hi = s->n;
+
+	while (lo < hi) {
+		size_t mid = lo + (hi - lo) / 2;
+
+		if (s->v[mid].fd < item->tfd)
+			lo = mid + 1;
+		else
+			hi = mid;
+	}
+	for (; lo < s->n && s->v[lo].fd == item->tfd; lo++)
+		if (is_target(&s->v[lo], item))
+			return s->v[lo].ofd;
+	for (size_t i = 0; i < s->n; i++)
+		if (s->v[i].fd != item->tfd && is_target(&s->v[i], item))
+			return s->v[i].ofd;
 	return 0;
 }
 
@@ -85,12 +132,12 @@ static uint32_t seen_before(const struct item *items, size_t n, int fd)
 	return same;
 }
 
-static int add_item(struct cpx_cap *c, const struct cpx_ipc_seen *s, const struct item *it,
-		    uint32_t nth, struct cpx_err *err)
+static int add_item(struct cpx_cap *c, const struct cpx_ipc_seen *s, const struct slots *all,
+		    const struct item *it, uint32_t nth, struct cpx_err *err)
 {
 	struct kcmp_epoll_slot slot = { .efd = (uint32_t)s->here, .tfd = (uint32_t)it->fd,
 					.toff = nth };
-	uint32_t ofd = target_of(c, &slot);
+	uint32_t ofd = target_of(all, &slot);
 	struct cpx_rec_epoll_item *rec;
 
 	if (!ofd)
@@ -111,7 +158,8 @@ static int add_item(struct cpx_cap *c, const struct cpx_ipc_seen *s, const struc
 	return 0;
 }
 
-static int cap_set(struct cpx_cap *c, const struct cpx_ipc_seen *s, struct cpx_err *err)
+static int cap_set(struct cpx_cap *c, const struct cpx_ipc_seen *s, const struct slots *all,
+		   struct cpx_err *err)
 {
 	CPX_AUTO_FREE char *info = NULL;
 	CPX_AUTO_FREE struct item *items = NULL;
@@ -132,7 +180,7 @@ static int cap_set(struct cpx_cap *c, const struct cpx_ipc_seen *s, struct cpx_e
 				return cpx_err_set(err, CPX_E_NOMEM, "too many epoll items");
 			items = more;
 		}
-		rc = add_item(c, s, &it, seen_before(items, n, it.fd), err);
+		rc = add_item(c, s, all, &it, seen_before(items, n, it.fd), err);
 		if (rc < 0)
 			return rc;
 		items[n++] = it;
@@ -142,11 +190,14 @@ static int cap_set(struct cpx_cap *c, const struct cpx_ipc_seen *s, struct cpx_e
 
 int cpx_cap_epolls(struct cpx_cap *c, struct cpx_err *err)
 {
-	for (const struct cpx_ipc_seen *s = cpx_ipc_of(c)->epolls; s; s = s->next) {
-		int rc = cap_set(c, s, err);
+	struct slots all;
+	int rc;
 
-		if (rc < 0)
-			return cpx_err_wrap(err, "epoll set (fd %d)", s->num);
-	}
-	return 0;
+	if (!cpx_ipc_of(c)->epolls)
+		return 0;
+	rc = all_slots(c, &all, err);
+	for (const struct cpx_ipc_seen *s = cpx_ipc_of(c)->epolls; rc >= 0 && s; s = s->next)
+		rc = cap_set(c, s, &all, err);
+	free(all.v);
+	return rc < 0 ? rc : 0;
 }

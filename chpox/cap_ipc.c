@@ -47,9 +47,11 @@ struct cpx_ipc_seen *cpx_ipc_see(struct cpx_ipc_seen **list, const struct cpx_ip
 	s->ofd_rdev = f->st->st_rdev;
 	s->ofd = f->ofd;
 	s->rec = rec;
-	while (*list)
-		list = &(*list)->next;
-	*list = s;
+	if (*list)
+		(*list)->last->next = s;
+	else
+		*list = s;
+	(*list)->last = s;
 	return s;
 }
 
@@ -60,6 +62,7 @@ static void forget(struct cpx_ipc_seen **list)
 
 		*list = s->next;
 		cpx_close(&s->here);
+		free(s->info);
 		free(s);
 	}
 }

@@ -11,6 +11,7 @@
 #include "cap_ipc.h"
 #include "capture.h"
 
+#define CPX_IPC_HASH 4096
 #define CPX_CAP_IPC_SLOT 15 /* of cpx_cap.family: the private data, for calls from other families */
 
 /* One descriptor as cpx_cap_ipc_fd() got it. */
@@ -27,12 +28,15 @@ struct cpx_ipc_fd {
 /* What is kept between a descriptor's visit and finish(). */
 struct cpx_ipc_seen {
 	struct cpx_ipc_seen *next;
+	struct cpx_ipc_seen *last;  /* in the first of a list: the last of it */
+	struct cpx_ipc_seen *chain; /* sockets: the next with the same hash of the inode */
 	struct cpx_cap_task *t;
 	int num;
 	int here; /* a duplicate, owned; -1: none */
 	uint64_t ino, ofd_rdev;
 	struct cpx_rec_ofd *ofd;
-	void *rec; /* the kind's record */
+	void *rec;  /* the kind's record */
+	void *info; /* what the kind knows besides, one malloc'ed block */
 };
 
 struct cpx_ipc_outside {
@@ -42,6 +46,7 @@ struct cpx_ipc_outside {
 
 struct cpx_ipc {
 	struct cpx_ipc_seen *pipes, *epolls, *socks, *ttys, *mqueues;
+	struct cpx_ipc_seen *by_ino[CPX_IPC_HASH]; /* sockets */
 	struct cpx_ipc_seen *travelling; /* ofds that only messages in flight hold */
 	/* what processes outside hold, sorted; looked for once */
 	struct cpx_ipc_outside *outside;

@@ -38,10 +38,10 @@ static int nomem(struct cpx_err *err)
 
 struct cpx_ipc_seen *cpx_sock_by_ino(const struct cpx_cap *c, uint64_t ino)
 {
-	struct cpx_ipc_seen *s = cpx_ipc_of(c)->socks;
+	struct cpx_ipc_seen *s = cpx_ipc_of(c)->by_ino[ino % CPX_IPC_HASH];
 
 	while (s && s->ino != ino)
-		s = s->next;
+		s = s->chain;
 	return s;
 }
 
@@ -484,6 +484,7 @@ int cpx_cap_socket(const struct cpx_ipc_fd *f, struct cpx_err *err)
 {
 	int domain = int_opt(f->here, SO_DOMAIN);
 	const struct sock_family *fam = NULL;
+	struct cpx_ipc_seen *s, **bucket;
 	struct cpx_rec_sock *rec;
 	int rc;
 
@@ -505,7 +506,11 @@ int cpx_cap_socket(const struct cpx_ipc_fd *f, struct cpx_err *err)
 	rec->proto = (uint32_t)int_opt(f->here, SO_PROTOCOL);
 	f->ofd->kind = fam->kind;
 	f->ofd->object = 0;
-	if (!cpx_ipc_see(&cpx_ipc_of(f->c)->socks, f, rec, true))
+	s = cpx_ipc_see(&cpx_ipc_of(f->c)->socks, f, rec, true);
+	if (!s)
 		return cpx_err_sys(err, errno, "keeping a socket");
+	bucket = &cpx_ipc_of(f->c)->by_ino[s->ino % CPX_IPC_HASH];
+	s->chain = *bucket;
+	*bucket = s;
 	return 1;
 }

@@ -42,8 +42,8 @@ struct unix_info {
 	uint32_t peer, backlog, shutdown;
 	uint32_t vfs_ino;
 	bool has_vfs;
-	uint32_t icons[ICONS_MAX];
 	uint32_t nicons;
+	uint32_t icons[]; /* room for ICONS_MAX, or what is there */
 };
 
 static void parse_attrs(const char *p, int len, struct unix_info *in)
@@ -98,7 +98,7 @@ static int ask(int nl, uint64_t ino, struct unix_info *in, struct cpx_err *err)
 	const struct unix_diag_msg *m;
 	ssize_t n;
 
-	memset(in, 0, sizeof(*in));
+	memset(in, 0, sizeof(*in)); /* its icons are written before they are counted */
 	if (send(nl, &req, sizeof(req), 0) < 0)
 		return cpx_err_sys(err, errno, "sock_diag");
 	n = recv(nl, buf, sizeof(buf), 0);
@@ -121,6 +121,29 @@ static int ask(int nl, uint64_t ino, struct unix_info *in, struct cpx_err *err)
 	in->found = true;
 	in->state = m->udiag_state;
 	parse_attrs((const char *)(m + 1), (int)(h->nlmsg_len - NLMSG_LENGTH(sizeof(*m))), in);
+	return 0;
+}
+
+/* What the kernel says about @s, asked once. */
+static int info_of(int nl, struct cpx_ipc_seen *s, const struct unix_info **out,
+		   struct cpx_err *err)
+{
+	struct unix_info *in, *small;
+	int rc;
+
+	*out = s->info;
+	if (s->info)
+		return 0;
+	in = malloc(sizeof(*in) + ICONS_MAX * sizeof(*in->icons));
+	if (!in)
+		return cpx_err_set(err, CPX_E_NOMEM, "out of memory");
+	rc = ask(nl, s->ino, in, err);
+	if (rc < 0) {
+		free(in);
+		return rc;
+	}
+	small = realloc(in, sizeof(*in) + in->nicons * sizeof(*in->icons));
+	*out = s->info = small ? small : in;
 	return 0;
 }
 
@@ -232,7 +255,8 @@ static int cap_peer(struct cpx_cap *c, int nl, const struct cpx_ipc_seen *s,
 {
 	struct cpx_rec_sock *rec = s->rec;
 	struct cpx_ipc_seen *peer = in->peer ? cpx_sock_by_ino(c, in->peer) : NULL;
-	struct unix_info other;
+	struct unix_info *other;
+	bool alive = false;
 	struct pollfd pfd = { .fd = s->here };
 	int rc;
 
@@ -247,10 +271,16 @@ static int cap_peer(struct cpx_cap *c, int nl, const struct cpx_ipc_seen *s,
 		rec->state = CPX_SOCK_NAMED;
 		return 0;
 	}
-	rc = in->peer ? ask(nl, in->peer, &other, err) : 0;
+	other = in->peer ? malloc(sizeof(*other) + ICONS_MAX * sizeof(*other->icons)) : NULL;
+	if (in->peer && !other)
+		return cpx_err_set(err, CPX_E_NOMEM, "out of memory");
+	rc = other ? ask(nl, in->peer, other, err) : 0;
+	if (other && rc >= 0)
+		alive = other->found;
+	free(other);
 	if (rc < 0)
 		return rc;
-	if (in->peer && other.found)
+	if (alive)
 		return refuse_outside(c, s, in->peer, err);
 	rec->state = CPX_SOCK_ORPHAN;
 	if (poll(&pfd, 1, 0) > 0 && (pfd.revents & POLLERR))
@@ -274,18 +304,18 @@ static int check_queued(struct cpx_cap *c, const struct cpx_ipc_seen *s, struct 
 static int cap_own(struct cpx_cap *c, int nl, struct cpx_ipc_seen *s, struct cpx_err *err)
 {
 	struct cpx_rec_sock *rec = s->rec;
-	struct unix_info in;
-	int rc = ask(nl, s->ino, &in, err);
+	const struct unix_info *in;
+	int rc = info_of(nl, s, &in, err);
 
 	if (rc < 0)
 		return rc;
-	if (!in.found) {
+	if (!in->found) {
 		if (c->dry_run)
 			return 0;
 		return cpx_err_set(err, CPX_E_GONE, "fd %d: the kernel does not know the socket",
 				   s->num);
 	}
-	rec->shutdown = in.shutdown;
+	rec->shutdown = in->shutdown;
 	rc = cpx_sock_names(c, s->here, rec, err);
 	if (rc >= 0)
 		rc = cap_path(c, s->here, rec, err);
@@ -293,10 +323,10 @@ static int cap_own(struct cpx_cap *c, int nl, struct cpx_ipc_seen *s, struct cpx
 		rc = cpx_sock_common_opts(c, s->here, rec->id, err);
 	if (rc >= 0)
 		rc = cpx_sock_filter(c, s, err);
-	if (rc < 0 || c->dry_run || in.state == STATE_LISTEN)
+	if (rc < 0 || c->dry_run || in->state == STATE_LISTEN)
 		return rc;
 	cap_peer_cred(c, s->here, rec);
-	return cpx_sock_queue(c, s, in.shutdown & 1, err);
+	return cpx_sock_queue(c, s, in->shutdown & 1, err);
 }
 
 /* Passes over the list: 0 listeners, 1 the others' peers. */
@@ -304,19 +334,19 @@ static int cap_relations(struct cpx_cap *c, int nl, struct cpx_ipc_seen *s, int 
 			 struct cpx_err *err)
 {
 	struct cpx_rec_sock *rec = s->rec;
-	struct unix_info in;
-	int rc = ask(nl, s->ino, &in, err);
+	const struct unix_info *in;
+	int rc = info_of(nl, s, &in, err);
 
-	if (rc < 0 || !in.found)
+	if (rc < 0 || !in->found)
 		return rc;
-	if (in.state == STATE_LISTEN) {
+	if (in->state == STATE_LISTEN) {
 		cap_peer_cred(c, s->here, rec);
-		return pass ? 0 : cap_listener(c, rec, &in, err);
+		return pass ? 0 : cap_listener(c, rec, in, err);
 	}
 	if (!pass)
 		return 0;
-	if (in.has_peer)
-		rc = cap_peer(c, nl, s, &in, err);
+	if (in->has_peer)
+		rc = cap_peer(c, nl, s, in, err);
 	if (rc >= 0 && rec->state == CPX_SOCK_QUEUED)
 		rc = check_queued(c, s, err);
 	return rc;

@@ -98,8 +98,8 @@ static int early_options(struct cpx_rst *r, const struct cpx_rec_sock *rec, int 
 		{ IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT },
 	};
 
-	cpx_state_each(r->st, sockopt, o) {
-		for (size_t i = 0; o->sock == rec->id && i < sizeof(early) / sizeof(*early); i++) {
+	cpx_ipc_each(r, CPX_BY_OPT, rec->id, sockopt, o) {
+		for (size_t i = 0; i < sizeof(early) / sizeof(*early); i++) {
 			uint8_t now[256];
 			socklen_t len = sizeof(now);
 
@@ -332,9 +332,9 @@ static int fill(struct cpx_rst *r, const struct cpx_rec_sock *rec, struct cpx_er
 	const struct cpx_ipc_made *other = cpx_ipc_made_find(r, rec, 1);
 	int from = other ? other->fd : cpx_sock_made(r, rec->peer), rc = 0;
 
-	cpx_state_each(r->st, sockmsg, m) {
-		if (m->sock != rec->id || rc < 0)
-			continue;
+	cpx_ipc_each(r, CPX_BY_MSG, rec->id, sockmsg, m) {
+		if (rc < 0)
+			return rc;
 		if (is_tcp(rec) && from < 0)
 			return cpx_err_set(err, CPX_E_FORMAT, "data for no connection");
 		cpx_sock_widen(cpx_sock_made(r, rec->id), m->data.n);

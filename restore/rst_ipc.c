@@ -17,26 +17,96 @@
 #include "rst_ipc_kinds.h"
 #include "rst_sock.h"
 
+static struct cpx_ipc_made **bucket(struct cpx_rst *r, const void *rec)
+{
+	return &cpx_rst_ipc_of(r)->made[((uintptr_t)rec >> 4) % CPX_MADE_HASH];
+}
+
 int cpx_ipc_made_add(struct cpx_rst *r, const void *rec, unsigned end, int fd,
 		     struct cpx_err *err)
 {
-	struct cpx_ipc_made *m = malloc(sizeof(*m));
+	struct cpx_ipc_made *m = malloc(sizeof(*m)), **b = bucket(r, rec);
 
 	if (!m) {
 		cpx_close(&fd);
 		return cpx_err_set(err, CPX_E_NOMEM, "out of memory");
 	}
-	*m = (struct cpx_ipc_made){ cpx_rst_ipc_of(r)->made, rec, end, fd, false };
-	cpx_rst_ipc_of(r)->made = m;
+	*m = (struct cpx_ipc_made){ *b, rec, end, fd, false };
+	*b = m;
 	return 0;
 }
 
 struct cpx_ipc_made *cpx_ipc_made_find(struct cpx_rst *r, const void *rec, unsigned end)
 {
-	for (struct cpx_ipc_made *m = cpx_rst_ipc_of(r)->made; m; m = m->next)
+	for (struct cpx_ipc_made *m = *bucket(r, rec); m; m = m->next)
 		if (m->rec == rec && m->end == end)
 			return m;
 	return NULL;
+}
+
+/* --- the index ------------------------------------------------------------------------------ */
+
+static const enum cpx_rec_type indexed[] = {
+	[CPX_BY_SOCK] = CPX_REC_sock,
+	[CPX_BY_OPT] = CPX_REC_sockopt,
+	[CPX_BY_MSG] = CPX_REC_sockmsg,
+};
+
+static uint32_t key_of(enum cpx_ipc_by by, const void *rec)
+{
+	switch (by) {
+	case CPX_BY_SOCK:
+		return ((const struct cpx_rec_sock *)rec)->id;
+	case CPX_BY_OPT:
+		return ((const struct cpx_rec_sockopt *)rec)->sock;
+	default:
+		return ((const struct cpx_rec_sockmsg *)rec)->sock;
+	}
+}
+
+static int by_key(const void *pa, const void *pb)
+{
+	const struct cpx_ipc_pair *a = pa, *b = pb;
+
+	if (a->key != b->key)
+		return a->key < b->key ? -1 : 1;
+	return a->at < b->at ? -1 : a->at > b->at; /* messages keep their order */
+}
+
+static int make_index(const struct cpx_rst *r, enum cpx_ipc_by by, struct cpx_ipc_index *x,
+		      struct cpx_err *err)
+{
+	x->n = cpx_state_count(r->st, indexed[by]);
+	x->v = calloc(x->n + 1, sizeof(*x->v));
+	if (!x->v)
+		return cpx_err_set(err, CPX_E_NOMEM, "out of memory");
+	for (size_t i = 0; i < x->n; i++)
+		x->v[i] = (struct cpx_ipc_pair){
+			key_of(by, cpx_state_at(r->st, indexed[by], i)), (uint32_t)i };
+	qsort(x->v, x->n, sizeof(*x->v), by_key);
+	return 0;
+}
+
+const void *cpx_ipc_next(const struct cpx_rst *r, enum cpx_ipc_by by, uint32_t key, size_t *i)
+{
+	const struct cpx_ipc_index *x = &cpx_rst_ipc_of(r)->index[by];
+
+	if (*i == SIZE_MAX) {
+		size_t lo = 0, hi = x->n;
+
+		while (lo < hi) {
+			size_t mid = lo + (hi - lo) / 2;
+
+			if (x->v[mid].key < key)
+				lo = mid + 1;
+			else
+				hi = mid;
+		}
+		*i = lo;
+	}
+	if (*i >= x->n || x->v[*i].key != key)
+		return NULL;
+	return cpx_state_at(r->st, indexed[by], x->v[(*i)++].at);
 }
 
 struct cpx_rst_task *cpx_ipc_task(const struct cpx_rst *r, uint32_t ns_pid)
@@ -141,17 +211,25 @@ static int ipc_prepare(struct cpx_rst *r, void **priv, struct cpx_err *err)
 	p->owner.gid = r->opts->owner_gid;
 	*priv = p;
 	r->family[CPX_RST_IPC_SLOT] = p;
+	for (int by = 0; by < CPX_BY_COUNT; by++) {
+		int rc = make_index(r, (enum cpx_ipc_by)by, &p->index[by], err);
+
+		if (rc < 0)
+			return rc;
+	}
 	return 0;
 }
 
 static void close_made(struct cpx_rst_ipc *p)
 {
-	while (p->made) {
-		struct cpx_ipc_made *m = p->made;
+	for (size_t i = 0; i < CPX_MADE_HASH; i++) {
+		while (p->made[i]) {
+			struct cpx_ipc_made *m = p->made[i];
 
-		p->made = m->next;
-		cpx_close(&m->fd);
-		free(m);
+			p->made[i] = m->next;
+			cpx_close(&m->fd);
+			free(m);
+		}
 	}
 }
 
@@ -204,6 +282,8 @@ static void ipc_end(struct cpx_rst *r, void *priv)
 		return;
 	close_made(p);
 	cpx_rst_owner_free(&p->owner);
+	for (int by = 0; by < CPX_BY_COUNT; by++)
+		free(p->index[by].v);
 	free(p);
 	r->family[CPX_RST_IPC_SLOT] = NULL;
 }

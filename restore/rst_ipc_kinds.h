@@ -22,8 +22,21 @@ struct cpx_ipc_made {
 	bool taken; /* an ofd record has it */
 };
 
+/* Records of sockets by the number they are looked up by, in order. */
+enum cpx_ipc_by { CPX_BY_SOCK, CPX_BY_OPT, CPX_BY_MSG, CPX_BY_COUNT };
+
+struct cpx_ipc_index {
+	struct cpx_ipc_pair {
+		uint32_t key, at;
+	} *v; /* owned */
+	size_t n;
+};
+
+#define CPX_MADE_HASH 4096
+
 struct cpx_rst_ipc {
-	struct cpx_ipc_made *made;
+	struct cpx_ipc_made *made[CPX_MADE_HASH];
+	struct cpx_ipc_index index[CPX_BY_COUNT];
 	bool unix_made, inet_made, late_done;
 	struct cpx_rst_owner owner;
 	uint32_t fsuid, fsgid; /* before cpx_ipc_drop() */
@@ -33,6 +46,16 @@ static inline struct cpx_rst_ipc *cpx_rst_ipc_of(const struct cpx_rst *r)
 {
 	return r->family[CPX_RST_IPC_SLOT];
 }
+
+/*
+ * The record of kind @by at *@i of the index, or, where *@i is SIZE_MAX, the first one with @key; *@i goes
+ * on. NULL: no more with this key.
+ */
+const void *cpx_ipc_next(const struct cpx_rst *r, enum cpx_ipc_by by, uint32_t key, size_t *i);
+#define cpx_ipc_each(r, by, key, type, var)                                                   \
+	for (size_t i_##var = SIZE_MAX, once_##var = 1; once_##var; once_##var = 0)           \
+		for (const struct cpx_rec_##type *var;                                        \
+		     (var = cpx_ipc_next(r, by, key, &i_##var));)
 
 /* Keep @fd (owned from now on, also on failure). Return: 0 or CPX_E_NOMEM. */
 int cpx_ipc_made_add(struct cpx_rst *r, const void *rec, unsigned end, int fd,

@@ -20,10 +20,9 @@
 
 const struct cpx_rec_sock *cpx_sock_rec(const struct cpx_rst *r, uint32_t id)
 {
-	cpx_state_each(r->st, sock, rec)
-		if (rec->id == id)
-			return rec;
-	return NULL;
+	size_t i = SIZE_MAX;
+
+	return cpx_ipc_next(r, CPX_BY_SOCK, id, &i);
 }
 
 int cpx_sock_made(struct cpx_rst *r, uint32_t id)
@@ -135,13 +134,13 @@ static bool unknown_and_off(int sys, const struct cpx_blob *value)
 
 static int set_opts(struct cpx_rst *r, uint32_t id, int fd, struct cpx_err *err)
 {
-	cpx_state_each(r->st, sockopt, o) {
+	cpx_ipc_each(r, CPX_BY_OPT, id, sockopt, o) {
 		uint8_t now[256];
 		socklen_t len = sizeof(now);
 		int rc;
 
 		/* a bound socket's cannot change any more; set before, by rst_inet.c */
-		if (o->sock != id || (o->level == IPPROTO_IPV6 && o->opt == IPV6_V6ONLY))
+		if (o->level == IPPROTO_IPV6 && o->opt == IPV6_V6ONLY)
 			continue;
 		if (o->level == SOL_SOCKET && o->opt == SO_ATTACH_FILTER) {
 			if (set_filter(fd, o))

@@ -621,9 +621,8 @@ static size_t queue_bytes(const struct cpx_rst *r, uint32_t id)
 {
 	size_t total = 0;
 
-	cpx_state_each(r->st, sockmsg, m)
-		if (m->sock == id)
-			total += m->data.n + 2048u;
+	cpx_ipc_each(r, CPX_BY_MSG, id, sockmsg, m)
+		total += m->data.n + 2048u;
 	return total;
 }
 
@@ -727,8 +726,8 @@ static int fill_queue(struct cpx_rst *r, const struct cpx_rec_sock *rec, struct 
 		cpx_sock_widen(other->fd, bytes);
 	else if (rec->peer && cpx_sock_made(r, rec->peer) >= 0)
 		cpx_sock_widen(cpx_sock_made(r, rec->peer), bytes);
-	cpx_state_each(r->st, sockmsg, m) {
-		int rc = m->sock == rec->id ? fill_one(r, rec, m, err) : 0;
+	cpx_ipc_each(r, CPX_BY_MSG, rec->id, sockmsg, m) {
+		int rc = fill_one(r, rec, m, err);
 
 		if (rc < 0)
 			return rc;
