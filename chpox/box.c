@@ -298,10 +298,8 @@ static void do_spawn(struct inner *in, const struct msg *m)
 
 	cpx_restore_clocks(m->monotonic_ns, m->boottime_ns, &old);
 	pid = inner_fork(want, &pidfd);
-	if (pid == 0) {
-		plain_signals();
+	if (pid == 0)
 		cpx_restore_child(m->fds[0]);
-	}
 	cpx_restore_clocks_back(&old);
 	if (pid < 0)
 		answer_failed(in, errno, "cannot make a process with that PID");

@@ -132,6 +132,26 @@ static void remove_empty(const char *to, bool ours)
 		rmdir(to);
 }
 
+/* Is @pid this process or one that it descends from? Then the tree would hold the tool itself.
+ */
+static bool holds_us(pid_t pid)
+{
+	pid_t at = getpid();
+
+	while (at > 1 && at != pid) {
+		CPX_AUTO_FREE char *text = NULL;
+		char path[32], *p;
+
+		snprintf(path, sizeof(path), "/proc/%d/stat", at);
+		if (cpx_read_file(AT_FDCWD, path, 4096, &text, NULL) < 0)
+			return false;
+		p = strrchr(text, ')');
+		if (!p || sscanf(p + 1, " %*c %d", &at) != 1)
+			return false;
+	}
+	return at == pid;
+}
+
 int cpx_ctl_dump(const struct cpx_args *a, struct cpx_err *err)
 {
 	struct cpx_capture_opts o = { .image.codec = CPX_CODEC_LZ4,
@@ -149,18 +169,22 @@ int cpx_ctl_dump(const struct cpx_args *a, struct cpx_err *err)
 		return CPX_E_INVAL;
 	if (!to)
 		return cpx_err_set(err, CPX_E_INVAL, "dump: where to? give --to DIR");
-	if (o.root == getpid() || kill(o.root, 0) == -1)
-		return cpx_err_set(err, CPX_E_NOENT, "cannot dump pid %d: %s", o.root,
-				   o.root == getpid() ? "that is chpox_ctl itself"
-				   : errno == EPERM   ? "it is not yours"
-						      : "there is no such process");
+	if (kill(o.root, 0) == -1)
+		return cpx_err_sys(err, errno, "cannot dump pid %d", o.root);
+	if (holds_us(o.root))
+		return cpx_err_set(
+			err, CPX_E_INVAL,
+			"cannot dump pid %d: chpox_ctl itself is one of its children; "
+			"call it from outside",
+			o.root);
 	if (cpx_arg_given(a, "leave-running"))
 		o.after = CPX_AFTER_RUN;
 	ours = access(to, F_OK) != 0;
 	r = open_dir(to, true, &o.store, err);
 	if (r >= 0) {
 		r = dump_to(a, &o, err);
-		/* what an earlier dump left that was killed goes now that there is a newer one */
+		/* what an earlier dump left that was killed goes now that there is a newer one
+		 */
 		if (r < 0)
 			cpx_store_drop_code(o.store);
 		else

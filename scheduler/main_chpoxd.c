@@ -200,6 +200,7 @@ static int serve(const char *dir, bool foreground, struct cpx_err *err)
 		close(ready);
 	}
 	uv_run(&d.loop, UV_RUN_DEFAULT);
+	cpx_registry_close(d.reg);
 	return 0;
 }
 
