@@ -25,6 +25,7 @@
 #include "base/clock.h"
 #include "base/fault.h"
 #include "base/fd.h"
+#include "base/log.h"
 #include "cap_resume.h"
 #include "cap_precopy.h"
 #include "park.h"
@@ -135,7 +136,8 @@ static int open_task(struct cpx_cap_task *t, struct cpx_err *err)
 {
 	char path[64];
 
-	t->pidfd = (int)syscall(SYS_pidfd_open, t->live, t->live == t->pid ? 0 : PIDFD_OF_THREAD);
+	t->pidfd =
+		(int)syscall(SYS_pidfd_open, t->live, t->live == t->pid ? 0 : PIDFD_OF_THREAD);
 	if (t->pidfd < 0)
 		return cpx_err_sys(err, errno, "open process %d%s", t->pid,
 				   t->live == t->pid ? "" : ", whose main thread has ended");
@@ -725,6 +727,7 @@ static const struct stage {
 static int run_stages(struct run *r, struct cpx_err *err)
 {
 	for (size_t i = 0; i < sizeof(stages) / sizeof(stages[0]); i++) {
+		int64_t begun = cpx_mono_ns();
 		char point[64];
 		int rc;
 
@@ -734,6 +737,8 @@ static int run_stages(struct run *r, struct cpx_err *err)
 			rc = cpx_err_sys(err, rc, "stage %s", stages[i].name);
 		else
 			rc = stages[i].run(r, err);
+		cpx_log_debug("checkpoint: %s %.3f ms", stages[i].name,
+			      (double)(cpx_mono_ns() - begun) / 1e6);
 		if (rc < 0)
 			return rc;
 	}

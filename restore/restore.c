@@ -24,6 +24,7 @@
 #include "../chpox/base/clock.h"
 #include "../chpox/base/fault.h"
 #include "../chpox/base/fd.h"
+#include "../chpox/base/log.h"
 #include "rst_mem.h"
 #include "rst_spawn.h"
 #include "rst_tree.h"
@@ -67,7 +68,8 @@ void cpx_restore_child(int conductor_pidfd)
 		pause();
 }
 
-/* A zombie that holds the PID we want goes as soon as its parent looks: wait for that a little. */
+/* A zombie that holds the PID we want goes as soon as its parent looks: wait for that a little.
+ */
 static bool is_zombie(pid_t pid)
 {
 	CPX_AUTO_FREE char *text = NULL;
@@ -106,20 +108,20 @@ static pid_t spawn_here(pid_t want, int pidfd, struct cpx_err *err)
 }
 
 /*
- * The same for the PIDs of all others, while nothing exists yet: what was killed a moment ago may
- * not be reaped by whoever inherited it.
+ * The same for the PIDs of all others, while nothing exists yet: what was killed a moment ago
+ * may not be reaped by whoever inherited it.
  */
 static void await_zombies(const struct cpx_rst *r)
 {
 	struct timespec nap = { .tv_nsec = 10000000 };
 	int naps = 0;
 
-	cpx_state_each(r->st, thread, th)
-	{
+	cpx_state_each (r->st, thread, th) {
 		char path[64];
 
 		snprintf(path, sizeof(path), "/proc/%u", th->tid);
-		while (naps < ZOMBIE_NAPS && access(path, F_OK) == 0 && is_zombie((pid_t)th->tid)) {
+		while (naps < ZOMBIE_NAPS && access(path, F_OK) == 0 &&
+		       is_zombie((pid_t)th->tid)) {
 			nanosleep(&nap, NULL);
 			naps++;
 		}
@@ -360,6 +362,7 @@ static const struct stage {
 static int run_stages(struct run *u, struct cpx_err *err)
 {
 	for (size_t i = 0; i < sizeof(stages) / sizeof(stages[0]); i++) {
+		int64_t begun = cpx_mono_ns();
 		char point[64];
 		int rc;
 
@@ -367,6 +370,8 @@ static int run_stages(struct run *u, struct cpx_err *err)
 		rc = cpx_fault(point);
 		rc = rc ? cpx_err_sys(err, rc, "stage %s", stages[i].name)
 			: stages[i].run(u, err);
+		cpx_log_debug("restart: %s %.3f ms", stages[i].name,
+			      (double)(cpx_mono_ns() - begun) / 1e6);
 		if (rc < 0)
 			return rc;
 	}
