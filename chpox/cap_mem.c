@@ -629,10 +629,25 @@ static int finish_clone(struct cpx_cap *c, struct cpx_err *err)
 	return rc == 0 && m->direct ? cpx_image_drain(c->writer, err) : rc;
 }
 
+/* Should the kernel have to kill for memory, let it be a snapshot and not the job. */
+static void make_expendable(const struct cpx_mem *m)
+{
+	for (size_t i = 0; i < m->nmms; i++) {
+		char path[64];
+
+		snprintf(path, sizeof(path), "/proc/%d/oom_score_adj", m->mms[i]->t->clone_pid);
+		CPX_AUTO_FD fd = open(path, O_WRONLY | O_CLOEXEC);
+		if (fd >= 0)
+			cpx_write_full(fd, "1000", 4);
+	}
+}
+
 static int late_clone(struct cpx_cap *c, struct cpx_err *err)
 {
 	struct cpx_mem *m = c->mem;
 	int rc = 0;
+
+	make_expendable(m);
 
 	for (size_t i = 0; i < m->nmms && rc == 0; i++) {
 		struct cpx_mem_mm *mm = m->mms[i];
