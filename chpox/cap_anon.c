@@ -62,8 +62,8 @@ int cpx_cap_timerfd(const struct cpx_ipc_fd *f, struct cpx_err *err)
 	    !cpx_ipc_field(info, "ticks:", 10, &ticks) ||
 	    !span_field(info, "\nit_value:", &rec->left_ns) ||
 	    !span_field(info, "\nit_interval:", &rec->interval_ns))
-		return cpx_err_set(err, CPX_E_FORMAT, "fd %d: fdinfo of a timerfd is unreadable",
-				   f->num);
+		return cpx_err_set(err, CPX_E_FORMAT,
+				   "fd %d: fdinfo of a timerfd is unreadable", f->num);
 	cpx_ipc_field(info, "settime flags:", 8, &flags);
 	rec->id = f->ofd->id;
 	rec->clock = (int32_t)clock;
@@ -219,9 +219,11 @@ static int cap_watch(const struct cpx_ipc_fd *f, const char *line, struct cpx_er
 	char path[4096];
 
 	if (!parse_watch(line, &w) || !watch_path(f, &w, path, sizeof(path)))
-		return cpx_cap_refuse(f->c, f->t, err,
-				      "fd %d is an inotify with a watch (%u) on a file that has "
-				      "no name any more; remove the watch", f->num, w.wd);
+		return cpx_cap_refuse(
+			f->c, f->t, err,
+			"fd %d is an inotify with a watch (%u) on a file that has "
+			"no name any more; remove the watch",
+			f->num, w.wd);
 	rec = cpx_state_new_rec(f->c->st, inotify_watch);
 	if (!rec)
 		return nomem(err);

@@ -3,12 +3,13 @@
  * cap_epoll.c - epoll sets.
  *
  * fdinfo gives number, events and data of each item; which open file description the number
- * meant when it was added is found by kcmp() with the descriptors of the tree, for it may have been
- * closed, moved or reused since.
+ * meant when it was added is found by kcmp() with the descriptors of the tree, for it may have
+ * been closed, moved or reused since.
  *
- * fdinfo does not tell which items are on the ready list. poll() on the set does, in one bit: if
- * nothing waits to be reported, then no edge-triggered item has news, and restore takes back the
- * reports that adding them makes. Otherwise they may be reported once more, which is harmless.
+ * fdinfo does not tell which items are on the ready list. poll() on the set does, in one bit:
+ * if nothing waits to be reported, then no edge-triggered item has news, and restore takes back
+ * the reports that adding them makes. Otherwise they may be reported once more, which is
+ * harmless.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -53,7 +54,8 @@ static pid_t pid_of_files(const struct cpx_cap *c, uint32_t files_id)
 	return 0;
 }
 
-/* All descriptors of the tree by their numbers: most items are found under the number they have. */
+/* All descriptors of the tree by their numbers: most items are found under the number they
+ * have. */
 struct slot {
 	uint32_t fd, ofd;
 	pid_t pid;
@@ -141,10 +143,11 @@ static int add_item(struct cpx_cap *c, const struct cpx_ipc_seen *s, const struc
 	struct cpx_rec_epoll_item *rec;
 
 	if (!ofd)
-		return cpx_cap_refuse(c, s->t, err,
-				      "fd %d is an epoll set that watches a descriptor (%d when "
-				      "it was added) that no process of the job has open any more",
-				      s->num, it->fd);
+		return cpx_cap_refuse(
+			c, s->t, err,
+			"fd %d is an epoll set that watches a descriptor (%d when "
+			"it was added) that no process of the job has open any more",
+			s->num, it->fd);
 	rec = cpx_state_new_rec(c->st, epoll_item);
 	if (!rec)
 		return cpx_err_set(err, CPX_E_NOMEM, "out of memory");
@@ -171,10 +174,12 @@ static int cap_set(struct cpx_cap *c, const struct cpx_ipc_seen *s, const struct
 	for (const char *p = info; p && *p; p = strchr(p, '\n'), p = p ? p + 1 : NULL) {
 		struct item it;
 
-		if (sscanf(p, "tfd: %d events: %x data: %llx", &it.fd, &it.events, &it.data) != 3)
+		if (sscanf(p, "tfd: %d events: %x data: %llx", &it.fd, &it.events, &it.data) !=
+		    3)
 			continue;
 		if (n == room) {
-			struct item *more = realloc(items, (room = room * 2 + 64) * sizeof(*items));
+			struct item *more =
+				realloc(items, (room = room * 2 + 64) * sizeof(*items));
 
 			if (!more || n > ITEMS_MAX)
 				return cpx_err_set(err, CPX_E_NOMEM, "too many epoll items");

@@ -2,10 +2,11 @@
 /*
  * cap_inet.c - TCP and UDP sockets.
  *
- * Listening, unconnected and UDP sockets are recorded by name and options. Of a TCP connection both
- * ends must be in the tree; then sequence numbers do not matter, only what each end has not read
- * yet: its receive queue, and what its peer has sent and TCP has not delivered. The latter is read
- * from the send queue in repair mode, which is on for an instant and only where something is unacked.
+ * Listening, unconnected and UDP sockets are recorded by name and options. Of a TCP connection
+ * both ends must be in the tree; then sequence numbers do not matter, only what each end has
+ * not read yet: its receive queue, and what its peer has sent and TCP has not delivered. The
+ * latter is read from the send queue in repair mode, which is on for an instant and only where
+ * something is unacked.
  */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -123,8 +124,9 @@ static bool about_multicast(int level, int opt)
 	if (level == IPPROTO_IP)
 		return opt == IP_MULTICAST_TTL || opt == IP_MULTICAST_LOOP ||
 		       opt == IP_MULTICAST_IF;
-	return level == IPPROTO_IPV6 && (opt == IPV6_MULTICAST_HOPS || opt == IPV6_MULTICAST_LOOP ||
-					 opt == IPV6_MULTICAST_IF);
+	return level == IPPROTO_IPV6 &&
+	       (opt == IPV6_MULTICAST_HOPS || opt == IPV6_MULTICAST_LOOP ||
+		opt == IPV6_MULTICAST_IF);
 }
 
 static int cap_opts(struct cpx_cap *c, const struct cpx_ipc_seen *s, struct cpx_err *err)
@@ -187,14 +189,16 @@ static bool parse_end(const char *text, unsigned port, struct end *e)
 		memcpy(e->addr + 12, w, 4);
 		return true;
 	}
-	if (strlen(text) == 32 && sscanf(text, "%8x%8x%8x%8x", &w[0], &w[1], &w[2], &w[3]) == 4) {
+	if (strlen(text) == 32 &&
+	    sscanf(text, "%8x%8x%8x%8x", &w[0], &w[1], &w[2], &w[3]) == 4) {
 		memcpy(e->addr, w, 16);
 		return true;
 	}
 	return false;
 }
 
-/* The inode of the socket with these ends, from /proc/PID/net/tcp{,6}; 0: none, or it is closed. */
+/* The inode of the socket with these ends, from /proc/PID/net/tcp{,6}; 0: none, or it is
+ * closed. */
 static unsigned long inode_of(const struct cpx_ipc_seen *s, const struct end *local,
 			      const struct end *remote)
 {
@@ -210,10 +214,13 @@ static unsigned long inode_of(const struct cpx_ipc_seen *s, const struct end *lo
 			unsigned long ino;
 			struct end a, b;
 
-			if (sscanf(p, " %*u: %32[0-9A-F]:%x %32[0-9A-F]:%x %*x %*x:%*x %*x:%*x %*x "
-				      "%*u %*u %lu", l, &lp, r, &rp, &ino) == 5 &&
-			    parse_end(l, lp, &a) && parse_end(r, rp, &b) && same_end(&a, local) &&
-			    same_end(&b, remote))
+			if (sscanf(p,
+				   " %*u: %32[0-9A-F]:%x %32[0-9A-F]:%x %*x %*x:%*x %*x:%*x "
+				   "%*x "
+				   "%*u %*u %lu",
+				   l, &lp, r, &rp, &ino) == 5 &&
+			    parse_end(l, lp, &a) && parse_end(r, rp, &b) &&
+			    same_end(&a, local) && same_end(&b, remote))
 				return ino;
 		}
 	}
@@ -235,9 +242,11 @@ static int cap_lonely(struct cpx_cap *c, const struct cpx_ipc_seen *s, unsigned 
 		return 0;
 	}
 	end_text(&rec->peer_name, where, sizeof(where));
-	return cpx_cap_refuse(c, s->t, err,
-			      "fd %d is a TCP connection to %s, which is not part of the job; close "
-			      "it, or mark both sides", s->num, where);
+	return cpx_cap_refuse(
+		c, s->t, err,
+		"fd %d is a TCP connection to %s, which is not part of the job; close "
+		"it, or mark both sides",
+		s->num, where);
 }
 
 static int cap_tcp(struct cpx_cap *c, const struct cpx_ipc_seen *s, struct cpx_err *err)
@@ -257,9 +266,11 @@ static int cap_tcp(struct cpx_cap *c, const struct cpx_ipc_seen *s, struct cpx_e
 		rec->backlog = info.tcpi_sacked;
 		if (!info.tcpi_unacked || c->dry_run)
 			return 0;
-		return cpx_cap_refuse(c, s->t, err,
-				      "fd %d listens, and %u connections were not accepted yet; "
-				      "try again in a moment", s->num, info.tcpi_unacked);
+		return cpx_cap_refuse(
+			c, s->t, err,
+			"fd %d listens, and %u connections were not accepted yet; "
+			"try again in a moment",
+			s->num, info.tcpi_unacked);
 	case CLOSED:
 		if (poll(&pfd, 1, 0) > 0 && (pfd.revents & POLLRDHUP))
 			rec->shutdown = 3;
@@ -288,7 +299,8 @@ static int cap_tcp(struct cpx_cap *c, const struct cpx_ipc_seen *s, struct cpx_e
 	return c->dry_run ? 0 : cpx_sock_queue(c, s, false, err);
 }
 
-/* --- TCP: what is under way ------------------------------------------------------------------ */
+/* --- TCP: what is under way ------------------------------------------------------------------
+ */
 
 static int set_int(int fd, int opt, int v)
 {
@@ -394,7 +406,8 @@ static int cap_under_way(struct cpx_cap *c, const struct cpx_ipc_seen *s, struct
 	return rc;
 }
 
-/* --- all ---------------------------------------------------------------------------------------- */
+/* --- all
+ * ---------------------------------------------------------------------------------------- */
 
 static int cap_one(struct cpx_cap *c, struct cpx_ipc_seen *s, struct cpx_err *err)
 {
@@ -402,10 +415,11 @@ static int cap_one(struct cpx_cap *c, struct cpx_ipc_seen *s, struct cpx_err *er
 	int rc;
 
 	if (!is_tcp(rec) && rec->type != SOCK_DGRAM)
-		return cpx_cap_refuse(c, s->t, err,
-				      "fd %d is a raw or unusual internet socket (type %u, protocol "
-				      "%u), which cannot be saved; close it", s->num, rec->type,
-				      rec->proto);
+		return cpx_cap_refuse(
+			c, s->t, err,
+			"fd %d is a raw or unusual internet socket (type %u, protocol "
+			"%u), which cannot be saved; close it",
+			s->num, rec->type, rec->proto);
 	rc = cap_opts(c, s, err);
 	if (rc >= 0)
 		rc = cpx_sock_filter(c, s, err);

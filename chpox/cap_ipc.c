@@ -94,8 +94,8 @@ bool cpx_ipc_field(const char *text, const char *key, int base, uint64_t *out)
 }
 
 /*
- * Kernels before 6.5 do not say whether an eventfd counts as a semaphore: its count is made at least
- * 2, a read tells, and the count is put back. Only while the job stands.
+ * Kernels before 6.5 do not say whether an eventfd counts as a semaphore: its count is made at
+ * least 2, a read tells, and the count is put back. Only while the job stands.
  */
 static bool probe_semaphore(int here, uint64_t count)
 {
@@ -196,7 +196,8 @@ static bool note_outside(struct cpx_ipc *p, size_t *room, uint64_t ino, pid_t pi
 	return true;
 }
 
-/* Pipes and sockets share one sequence of inode numbers each; a clash would only be too careful. */
+/* Pipes and sockets share one sequence of inode numbers each; a clash would only be too
+ * careful. */
 static void look_at_process(struct cpx_ipc *p, size_t *room, pid_t pid)
 {
 	char path[300], text[64];
@@ -263,8 +264,8 @@ static bool has_same(pid_t pid, const struct cpx_ipc_seen *s, const char *link)
 		ssize_t n = readlinkat(dirfd(dir), e->d_name, text, sizeof(text) - 1);
 
 		text[n > 0 ? n : 0] = '\0';
-		same = !strcmp(text, link) && !syscall(SYS_kcmp, s->t->pid, pid, KCMP_FILE, s->num,
-						       strtol(e->d_name, NULL, 10));
+		same = !strcmp(text, link) && !syscall(SYS_kcmp, s->t->pid, pid, KCMP_FILE,
+						       s->num, strtol(e->d_name, NULL, 10));
 	}
 	if (dir)
 		closedir(dir);
@@ -315,8 +316,8 @@ static uint32_t known_ofd(const struct cpx_cap *c, int here)
 	return 0;
 }
 
-static int describe(struct cpx_cap *c, struct cpx_cap_task *t, int here, struct cpx_rec_ofd *ofd,
-		    struct cpx_err *err)
+static int describe(struct cpx_cap *c, struct cpx_cap_task *t, int here,
+		    struct cpx_rec_ofd *ofd, struct cpx_err *err)
 {
 	char path[40], link[4096];
 	struct stat st;
@@ -378,11 +379,14 @@ static const struct anon_kind {
 	{ "[signalfd]", cpx_cap_signalfd, NULL },
 	{ "[pidfd]", cpx_cap_pidfd, NULL },
 	{ "inotify", cpx_cap_inotify, NULL },
-	{ "[io_uring]", NULL, "an io_uring, whose requests in the kernel cannot be saved; close it, or "
-			      "start the program so that it does not use one" },
-	{ "[userfaultfd]", NULL, "a userfaultfd, which serves page faults of live memory; close it" },
+	{ "[io_uring]", NULL,
+	  "an io_uring, whose requests in the kernel cannot be saved; close it, or "
+	  "start the program so that it does not use one" },
+	{ "[userfaultfd]", NULL,
+	  "a userfaultfd, which serves page faults of live memory; close it" },
 	{ "[perf_event]", NULL, "a performance counter; close it" },
-	{ "[fanotify]", NULL, "a fanotify group, whose answers the kernel waits for; close it" },
+	{ "[fanotify]", NULL,
+	  "a fanotify group, whose answers the kernel waits for; close it" },
 };
 
 static int cap_anon_inode(const struct cpx_ipc_fd *f, const char *name, struct cpx_err *err)
@@ -469,8 +473,8 @@ static void let_go(struct cpx_ipc_seen *s)
 }
 
 /*
- * The job must see ends of files when it runs again: no duplicate outlives this. One that is to be
- * killed does not; its connections are needed once more then.
+ * The job must see ends of files when it runs again: no duplicate outlives this. One that is to
+ * be killed does not; its connections are needed once more then.
  */
 static int ipc_finish(struct cpx_cap *c, void *priv, struct cpx_err *err)
 {

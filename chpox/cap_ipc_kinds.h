@@ -12,7 +12,8 @@
 #include "capture.h"
 
 #define CPX_IPC_HASH 4096
-#define CPX_CAP_IPC_SLOT 15 /* of cpx_cap.family: the private data, for calls from other families */
+#define CPX_CAP_IPC_SLOT \
+	15 /* of cpx_cap.family: the private data, for calls from other families */
 
 /* One descriptor as cpx_cap_ipc_fd() got it. */
 struct cpx_ipc_fd {
@@ -76,8 +77,9 @@ int cpx_ipc_ofd_of(struct cpx_cap *c, struct cpx_cap_task *t, int here, uint32_t
 		   struct cpx_err *err);
 
 /*
- * Is @s a descriptor that the job has merely inherited: no standard stream in any process of it, and
- * an ancestor of the job has the same open file description still? Return: the ancestor, or 0.
+ * Is @s a descriptor that the job has merely inherited: no standard stream in any process of
+ * it, and an ancestor of the job has the same open file description still? Return: the
+ * ancestor, or 0.
  */
 pid_t cpx_ipc_inherited(const struct cpx_cap *c, const struct cpx_ipc_seen *s);
 

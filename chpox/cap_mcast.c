@@ -2,8 +2,8 @@
 /*
  * cap_mcast.c - multicast memberships of a datagram socket.
  *
- * The kernel lists the groups of each interface, not of each socket; but a socket can be asked for its
- * filter for one group, which is an error where it is no member.
+ * The kernel lists the groups of each interface, not of each socket; but a socket can be asked
+ * for its filter for one group, which is an error where it is no member.
  */
 #include <errno.h>
 #include <netinet/in.h>
@@ -52,7 +52,8 @@ static int groups_v4(struct cpx_cap *c, const struct cpx_ipc_seen *s, struct cpx
 
 	if (cpx_read_file(s->t->proc_fd, "net/igmp", LIST_MAX, &text, NULL) < 0)
 		return 0;
-	for (const char *p = text; p && *p && rc >= 0; p = strchr(p, '\n'), p = p ? p + 1 : NULL) {
+	for (const char *p = text; p && *p && rc >= 0;
+	     p = strchr(p, '\n'), p = p ? p + 1 : NULL) {
 		union filter f = { .room = { 0 } };
 		struct sockaddr_in *a = (void *)&f.gf.gf_group;
 		unsigned group;
@@ -90,7 +91,8 @@ static int groups_v6(struct cpx_cap *c, const struct cpx_ipc_seen *s, struct cpx
 
 	if (cpx_read_file(s->t->proc_fd, "net/igmp6", LIST_MAX, &text, NULL) < 0)
 		return 0;
-	for (const char *p = text; p && *p && rc >= 0; p = strchr(p, '\n'), p = p ? p + 1 : NULL) {
+	for (const char *p = text; p && *p && rc >= 0;
+	     p = strchr(p, '\n'), p = p ? p + 1 : NULL) {
 		union filter f = { .room = { 0 } };
 		struct sockaddr_in6 *a = (void *)&f.gf.gf_group;
 		unsigned index;

@@ -132,7 +132,8 @@ int cpx_mem_read_src(void *ctx, uint64_t off, void *buf, size_t len, struct cpx_
 
 /* --- cap_mem.c -------------------------------------------------------------------------- */
 
-/* Parked: is copying what is left in the pause cheaper than a clone? Return: 1, 0 or an error. */
+/* Parked: is copying what is left in the pause cheaper than a clone? Return: 1, 0 or an error.
+ */
 int cpx_mem_precopy_pays(struct cpx_cap *c, struct cpx_err *err);
 
 /* --- snap_clone.c ----------------------------------------------------------------------- */

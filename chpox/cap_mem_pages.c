@@ -433,7 +433,8 @@ static int put_guards(struct cpx_cap *c, struct cpx_mem_mm *mm, int fd,
 	return 0;
 }
 
-/* Private pages over a file that are all zero: without a word the file would show there again. */
+/* Private pages over a file that are all zero: without a word the file would show there again.
+ */
 static int put_zeros(struct cpx_cap *c, struct cpx_mem_mm *mm, struct cpx_mem_src *src,
 		     const struct cpx_mem_ranges *found, struct cpx_err *err)
 {
@@ -445,7 +446,8 @@ static int put_zeros(struct cpx_cap *c, struct cpx_mem_mm *mm, struct cpx_mem_sr
 	int rc = 0;
 
 	for (size_t i = 0; i < found->n && rc == 0; i++) {
-		for (uint64_t at = found->v[i][0]; at < found->v[i][1] && rc == 0; at += CPX_PAGE) {
+		for (uint64_t at = found->v[i][0]; at < found->v[i][1] && rc == 0;
+		     at += CPX_PAGE) {
 			rc = cpx_mem_read_src(src, at, page, sizeof(page), err);
 			if (rc == 0 && memcmp(page, zero, sizeof(page)) == 0)
 				rc = cpx_mem_add_range(&zeros, at, at + CPX_PAGE, err);

@@ -2,9 +2,10 @@
 /*
  * cap_mqueue.c - POSIX message queues.
  *
- * The kernel has no way to look at a message without taking it: a queue that holds some is emptied
- * and filled again in the same order, which is the order of priorities, while the job stands. A
- * queue with somebody registered by mq_notify() is refused: the value that he gave is not told.
+ * The kernel has no way to look at a message without taking it: a queue that holds some is
+ * emptied and filled again in the same order, which is the order of priorities, while the job
+ * stands. A queue with somebody registered by mq_notify() is refused: the value that he gave is
+ * not told.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -106,9 +107,11 @@ static int cap_contents(const struct cpx_ipc_fd *f, const struct cpx_rec_mqueue 
 	if (fd < 0 || mq_getattr(fd, &attr))
 		return cpx_err_sys(err, errno, "message queue %s", f->link);
 	if (notified(f->here)) {
-		rc = cpx_cap_refuse(f->c, f->t, err,
-				    "fd %d is the message queue %s, for which a process waits by "
-				    "mq_notify(); end that first", f->num, f->link);
+		rc = cpx_cap_refuse(
+			f->c, f->t, err,
+			"fd %d is the message queue %s, for which a process waits by "
+			"mq_notify(); end that first",
+			f->num, f->link);
 		return rc;
 	}
 	if (f->c->dry_run || !attr.mq_curmsgs)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * cap_netlink.c - netlink sockets: address, groups, options. What the kernel has answered and nobody
- * has read yet cannot be asked for again on the job's behalf.
+ * cap_netlink.c - netlink sockets: address, groups, options. What the kernel has answered and
+ * nobody has read yet cannot be asked for again on the job's behalf.
  */
 #include <errno.h>
 #include <string.h>
@@ -18,7 +18,8 @@
 #define WORDS_MAX 64
 
 /* Memberships as a list of group numbers. */
-static int cap_groups(struct cpx_cap *c, int here, struct cpx_rec_sock *rec, struct cpx_err *err)
+static int cap_groups(struct cpx_cap *c, int here, struct cpx_rec_sock *rec,
+		      struct cpx_err *err)
 {
 	uint32_t words[WORDS_MAX] = { 0 }, *list;
 	socklen_t len = sizeof(words);
@@ -38,9 +39,9 @@ static int cap_groups(struct cpx_cap *c, int here, struct cpx_rec_sock *rec, str
 
 static int cap_one(struct cpx_cap *c, const struct cpx_ipc_seen *s, struct cpx_err *err)
 {
-	static const int opts[] = { NETLINK_PKTINFO,  NETLINK_BROADCAST_ERROR, NETLINK_NO_ENOBUFS,
-				    NETLINK_CAP_ACK,  NETLINK_EXT_ACK,
-				    NETLINK_GET_STRICT_CHK };
+	static const int opts[] = { NETLINK_PKTINFO,	NETLINK_BROADCAST_ERROR,
+				    NETLINK_NO_ENOBUFS, NETLINK_CAP_ACK,
+				    NETLINK_EXT_ACK,	NETLINK_GET_STRICT_CHK };
 	struct cpx_rec_sock *rec = s->rec;
 	int rc = cpx_sock_names(c, s->here, rec, err);
 	char byte;
@@ -55,9 +56,11 @@ static int cap_one(struct cpx_cap *c, const struct cpx_ipc_seen *s, struct cpx_e
 		rc = cpx_sock_opt(c, s->here, rec->id, SOL_NETLINK, opts[i], err);
 	if (rc < 0 || c->dry_run || recv(s->here, &byte, 1, MSG_PEEK | MSG_DONTWAIT) < 0)
 		return rc;
-	return cpx_cap_refuse(c, s->t, err,
-			      "fd %d is a netlink socket with messages that were not read yet; try "
-			      "again in a moment", s->num);
+	return cpx_cap_refuse(
+		c, s->t, err,
+		"fd %d is a netlink socket with messages that were not read yet; try "
+		"again in a moment",
+		s->num);
 }
 
 int cpx_cap_netlink_sockets(struct cpx_cap *c, struct cpx_err *err)

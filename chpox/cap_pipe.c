@@ -47,7 +47,8 @@ static int take_copy(struct cpx_state *st, int fd, size_t total, struct cpx_rec_
 		if (k <= 0)
 			return cpx_err_set(err, CPX_E_IO, "the copy of a pipe ended early");
 		if (n == room) {
-			uint32_t *more = cpx_state_alloc(st, (room = room * 2 + 4) * sizeof(*more));
+			uint32_t *more =
+				cpx_state_alloc(st, (room = room * 2 + 4) * sizeof(*more));
 
 			if (!more)
 				return cpx_err_set(err, CPX_E_NOMEM, "out of memory");
@@ -130,8 +131,8 @@ static unsigned ends_in_tree(const struct cpx_ipc_seen *list, const void *rec)
 }
 
 /*
- * Shells and the like leave ends of their own pipes open in what they start. Such a pipe is not the
- * job's way to anybody: after a restart its other end is closed, and that is said.
+ * Shells and the like leave ends of their own pipes open in what they start. Such a pipe is not
+ * the job's way to anybody: after a restart its other end is closed, and that is said.
  */
 static bool left_open(struct cpx_cap *c, const struct cpx_ipc_seen *s)
 {
@@ -145,8 +146,10 @@ static bool left_open(struct cpx_cap *c, const struct cpx_ipc_seen *s)
 			return false;
 	}
 	if (!c->dry_run)
-		cpx_log_note("process %d: fd %d is a pipe that process %d has left open in it: after "
-			     "a restart its other end is closed", (int)s->t->pid, s->num, (int)from);
+		cpx_log_note("process %d: fd %d is a pipe that process %d has left open in it: "
+			     "after "
+			     "a restart its other end is closed",
+			     (int)s->t->pid, s->num, (int)from);
 	return true;
 }
 
@@ -155,7 +158,8 @@ static int check_pipe(struct cpx_cap *c, const struct cpx_ipc_seen *s, struct cp
 	unsigned have = ends_in_tree(cpx_ipc_of(c)->pipes, s->rec);
 	pid_t pid;
 
-	/* With both ends in the tree an outsider is looked for before the stop only: it costs. */
+	/* With both ends in the tree an outsider is looked for before the stop only: it costs.
+	 */
 	if (have == 3 && !c->dry_run)
 		return 0;
 	pid = cpx_ipc_outsider(c, s->ino);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * cap_resume.c - system calls in progress (chpox/base/timed.h tells how the kernel treats them).
+ * cap_resume.c - system calls in progress (chpox/base/timed.h tells how the kernel treats
+ * them).
  *
  * Happy path: before the stop, each thread's call and the kernel's list of sleep timers are
  * noted. After it, the timers that have gone belong to the stopped threads: that gives the
@@ -8,8 +9,8 @@
  * put back into calls that the stop ended with EINTR, with what is left of their time.
  *
  * A time-out in the job's memory is changed for the moment between release and the
- * thread's next sleep, and put back by compare: bytes that are not what we wrote are left alone.
- * If we die in between, that one structure keeps the shorter time.
+ * thread's next sleep, and put back by compare: bytes that are not what we wrote are left
+ * alone. If we die in between, that one structure keeps the shorter time.
  */
 #include "cap_resume.h"
 
@@ -62,7 +63,8 @@ struct ctx {
 	struct cpx_patches patches;
 };
 
-/* --- before the stop ------------------------------------------------------------------------ */
+/* --- before the stop ------------------------------------------------------------------------
+ */
 
 static int read_timers(struct cpx_timed_sleep **out, size_t *n)
 {
@@ -77,7 +79,8 @@ static int read_timers(struct cpx_timed_sleep **out, size_t *n)
 	if (count < 0)
 		return -1;
 	/* the two structs have one layout; the parser may not know of the matcher */
-	_Static_assert(sizeof(struct cpx_sleep_timer) == sizeof(struct cpx_timed_sleep), "layout");
+	_Static_assert(sizeof(struct cpx_sleep_timer) == sizeof(struct cpx_timed_sleep),
+		       "layout");
 	*out = (struct cpx_timed_sleep *)list;
 	*n = (size_t)count;
 	return 0;
@@ -166,7 +169,8 @@ static void look(struct seen *s, pid_t pid, pid_t tid, struct clocks *k)
 	if (call.nr != CPX_NR_RESTART && (!d || !cpx_timed_relative(d, call.args)))
 		return;
 	s->timed = !d || d->form == CPX_TIMED_MS || d->form == CPX_TIMED_TS;
-	if (call.nr == CPX_NR_RESTART && read_path(&wchan, "/proc/%d/task/%d/wchan", pid, tid) == 0)
+	if (call.nr == CPX_NR_RESTART &&
+	    read_path(&wchan, "/proc/%d/task/%d/wchan", pid, tid) == 0)
 		snprintf(s->wchan, sizeof(s->wchan), "%s", wchan);
 	s->cpu = last_cpu(pid, tid);
 	start = exec_start(pid, tid);
@@ -186,7 +190,8 @@ static void keep_lasting(struct ctx *x)
 		bool there = false;
 
 		for (size_t k = 0; k < n && !there; k++)
-			there = now[k].id == x->before[i].id && now[k].soft_ns == x->before[i].soft_ns;
+			there = now[k].id == x->before[i].id &&
+				now[k].soft_ns == x->before[i].soft_ns;
 		if (there)
 			x->before[kept++] = x->before[i];
 	}
@@ -257,7 +262,8 @@ void cpx_cap_resume_free(struct cpx_cap *c)
 	c->resume = NULL;
 }
 
-/* --- parked: what is each thread in? -------------------------------------------------------- */
+/* --- parked: what is each thread in? --------------------------------------------------------
+ */
 
 /* One thread in a timed call whose rest is to be found. */
 struct sought {
@@ -341,8 +347,8 @@ static int seek(struct search *s, struct cpx_cap_task *t, struct cpx_cap_thread 
 		.asked_ns = asked,
 		.blocked_ns = seen ? seen->blocked_ns : -1,
 		.first = th->t.regs.orig_rax != CPX_NR_RESTART,
-		.wide = d->nr == SYS_poll || d->nr == SYS_epoll_wait || d->nr == SYS_epoll_pwait ||
-			d->nr == SYS_epoll_pwait2,
+		.wide = d->nr == SYS_poll || d->nr == SYS_epoll_wait ||
+			d->nr == SYS_epoll_pwait || d->nr == SYS_epoll_pwait2,
 		.slack_ns = (int64_t)th->rec->timerslack_ns,
 		.cpu = seen ? seen->cpu : -1,
 	};
@@ -382,9 +388,10 @@ static int note_thread(struct ctx *x, struct search *s, struct cpx_cap_task *t,
 	nr = call_of(x, t, th, args);
 	d = nr < 0 ? NULL : cpx_timed_find(nr);
 	if (!d && (int64_t)r->rax == -CPX_ERESTART_RESTARTBLOCK)
-		cpx_log_note("thread %d: it cannot be told which call waits there; a restart ends "
-			     "it with EINTR",
-			     th->ns_tid);
+		cpx_log_note(
+			"thread %d: it cannot be told which call waits there; a restart ends "
+			"it with EINTR",
+			th->ns_tid);
 	if (!d)
 		return 0;
 	rec->resume = CPX_RESUME_REISSUE;
@@ -442,12 +449,13 @@ static int find_deadlines(struct cpx_cap *c, struct search *s, struct cpx_err *e
 		rec->sys_left_ns = deadline < 0 ? estimate(&s->v[i].want, now) : deadline - now;
 		if (rec->sys_left_ns < 0)
 			rec->sys_left_ns = 0;
-		cpx_log_debug("thread %u: call %u, asked %lld us, asleep for %lld us on CPU %d: "
-			      "%lld us left%s",
-			      rec->tid, rec->sys_nr, (long long)s->v[i].want.asked_ns / 1000,
-			      (long long)(now - s->v[i].want.blocked_ns) / 1000,
-			      s->v[i].want.cpu, (long long)rec->sys_left_ns / 1000,
-			      deadline < 0 ? " (no timer found)" : "");
+		cpx_log_debug(
+			"thread %u: call %u, asked %lld us, asleep for %lld us on CPU %d: "
+			"%lld us left%s",
+			rec->tid, rec->sys_nr, (long long)s->v[i].want.asked_ns / 1000,
+			(long long)(now - s->v[i].want.blocked_ns) / 1000, s->v[i].want.cpu,
+			(long long)rec->sys_left_ns / 1000,
+			deadline < 0 ? " (no timer found)" : "");
 	}
 	return 0;
 }
@@ -468,7 +476,8 @@ int cpx_cap_resume_note(struct cpx_cap *c, struct cpx_err *err)
 	return rc;
 }
 
-/* --- going on -------------------------------------------------------------------------------- */
+/* --- going on --------------------------------------------------------------------------------
+ */
 
 /* The rest of its time for a call that is issued again, where that is not in a register. */
 static void shorten(struct cpx_cap *c, struct cpx_cap_task *t, struct cpx_cap_thread *th,

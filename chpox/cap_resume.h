@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * cap_resume.h - system calls in progress: what the image says of them, and how a job that is left
- * running sees no early return.
+ * cap_resume.h - system calls in progress: what the image says of them, and how a job that is
+ * left running sees no early return.
  *
- * before() -> (the tree is parked) -> parked() -> note() -> running() for each thread -> released() -> free().
- * All may be left out but running(); what was not noted is restored with its full time-out.
+ * before() -> (the tree is parked) -> parked() -> note() -> running() for each thread ->
+ * released() -> free(). All may be left out but running(); what was not noted is restored with
+ * its full time-out.
  */
 #ifndef CPX_CAP_RESUME_H
 #define CPX_CAP_RESUME_H
@@ -16,7 +17,8 @@ struct cpx_err;
 
 /*
  * cpx_cap_resume_before() - before anything is stopped: look which threads sleep and at the
- * kernel's timers, since the stop takes them away. Never fails; what cannot be seen is not known.
+ * kernel's timers, since the stop takes them away. Never fails; what cannot be seen is not
+ * known.
  */
 void cpx_cap_resume_before(struct cpx_cap *c);
 

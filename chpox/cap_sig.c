@@ -63,7 +63,8 @@ static int ask(struct cpx_cap_thread *th, long nr, unsigned arg, const uint64_t 
 	cpx_tracee_reset(&th->t);
 	at = cpx_tracee_push(&th->t, NULL, len);
 	if (!at)
-		return cpx_err_set(err, CPX_E_SYS, "no room for a call in process %d", th->t.pid);
+		return cpx_err_set(err, CPX_E_SYS, "no room for a call in process %d",
+				   th->t.pid);
 	args[arg] = at;
 	rc = cpx_tracee_call(&th->t, ret, nr, args, err);
 	if (rc == 0 && *ret >= 0)
@@ -71,20 +72,24 @@ static int ask(struct cpx_cap_thread *th, long nr, unsigned arg, const uint64_t 
 	return rc;
 }
 
-/* --- actions ------------------------------------------------------------------------------- */
+/* --- actions -------------------------------------------------------------------------------
+ */
 
-static int capture_action(struct cpx_cap *c, struct cpx_cap_task *t, int sig, struct cpx_err *err)
+static int capture_action(struct cpx_cap *c, struct cpx_cap_task *t, int sig,
+			  struct cpx_err *err)
 {
 	struct cpx_rec_sigaction *rec;
 	struct kaction act = { 0 };
 	int64_t ret;
 	int rc = ask(&t->threads[0], SYS_rt_sigaction, 2,
-		     (const uint64_t[6]){ (uint64_t)sig, 0, 0, 8 }, &act, sizeof(act), &ret, err);
+		     (const uint64_t[6]){ (uint64_t)sig, 0, 0, 8 }, &act, sizeof(act), &ret,
+		     err);
 
 	if (rc < 0)
 		return rc;
 	if (ret < 0)
-		return cpx_err_sys(err, (int)-ret, "process %d: action of signal %d", t->pid, sig);
+		return cpx_err_sys(err, (int)-ret, "process %d: action of signal %d", t->pid,
+				   sig);
 	if (act.handler == 0 && act.flags == 0 && act.mask == 0)
 		return 0;
 	rec = cpx_state_new_rec(c->st, sigaction);
@@ -106,7 +111,8 @@ static int capture_actions(struct cpx_cap *c, struct cpx_cap_task *t,
 	uint64_t sigs = s->sig_cgt | s->sig_ign | 1ull << (SIGCHLD - 1);
 	int rc = 0;
 
-	/* flags of default actions have no effect but can be asked for: who sets many, may ask */
+	/* flags of default actions have no effect but can be asked for: who sets many, may ask
+	 */
 	if (__builtin_popcountll(s->sig_cgt | s->sig_ign) >= MANY_ACTIONS)
 		sigs = ~(1ull << (SIGKILL - 1) | 1ull << (SIGSTOP - 1));
 	for (int sig = 1; sig <= NSIGNALS && rc == 0; sig++)
@@ -115,7 +121,8 @@ static int capture_actions(struct cpx_cap *c, struct cpx_cap_task *t,
 	return rc;
 }
 
-/* --- queued signals -------------------------------------------------------------------------- */
+/* --- queued signals --------------------------------------------------------------------------
+ */
 
 static int add_pending(struct cpx_cap *c, struct cpx_cap_task *t, uint32_t tid,
 		       const union info *info, struct cpx_err *err)
@@ -136,8 +143,8 @@ static int add_pending(struct cpx_cap *c, struct cpx_cap_task *t, uint32_t tid,
 }
 
 /* @mask: what /proc says is pending; signals without queue entry are made up from it. */
-static int capture_queue(struct cpx_cap *c, struct cpx_cap_task *t, pid_t host_tid, uint32_t tid,
-			 uint64_t mask, struct cpx_err *err)
+static int capture_queue(struct cpx_cap *c, struct cpx_cap_task *t, pid_t host_tid,
+			 uint32_t tid, uint64_t mask, struct cpx_err *err)
 {
 	struct __ptrace_peeksiginfo_args args = { .nr = PEEK_AT_ONCE };
 	union info infos[PEEK_AT_ONCE];
@@ -171,7 +178,8 @@ static int capture_queue(struct cpx_cap *c, struct cpx_cap_task *t, pid_t host_t
 	return rc;
 }
 
-/* --- timers ---------------------------------------------------------------------------------- */
+/* --- timers ----------------------------------------------------------------------------------
+ */
 
 static int capture_itimers(struct cpx_cap *c, struct cpx_cap_task *t, struct cpx_err *err)
 {
@@ -184,8 +192,8 @@ static int capture_itimers(struct cpx_cap *c, struct cpx_cap_task *t, struct cpx
 
 		if (rc < 0)
 			return rc;
-		if (ret < 0 || (!v.it_value.tv_sec && !v.it_value.tv_usec && !v.it_interval.tv_sec &&
-				 !v.it_interval.tv_usec))
+		if (ret < 0 || (!v.it_value.tv_sec && !v.it_value.tv_usec &&
+				!v.it_interval.tv_sec && !v.it_interval.tv_usec))
 			continue;
 		rec = cpx_state_new_rec(c->st, itimer);
 		if (!rec)
@@ -220,8 +228,8 @@ static int capture_ptimer(struct cpx_cap *c, struct cpx_cap_task *t,
 	struct cpx_rec_ptimer *rec;
 	struct itimerspec v = { 0 };
 	int64_t ret, overrun;
-	int rc = ask(lead, SYS_timer_gettime, 1, (const uint64_t[6]){ pt->id }, &v, sizeof(v), &ret,
-		     err);
+	int rc = ask(lead, SYS_timer_gettime, 1, (const uint64_t[6]){ pt->id }, &v, sizeof(v),
+		     &ret, err);
 
 	if (rc == 0)
 		rc = cpx_tcall(&lead->t, &overrun, err, SYS_timer_getoverrun, pt->id);
@@ -259,7 +267,8 @@ static int capture_ptimers(struct cpx_cap *c, struct cpx_cap_task *t, struct cpx
 	return n < 0 ? n : rc;
 }
 
-/* --- the family ------------------------------------------------------------------------------ */
+/* --- the family ------------------------------------------------------------------------------
+ */
 
 static int sig_begin(struct cpx_cap *c, void **priv, struct cpx_err *err)
 {

@@ -2,7 +2,8 @@
 /*
  * cap_sock.c - what all sockets have: family and type, options, names, the receive queue.
  *
- * A queue is read with MSG_PEEK, walked with SO_PEEK_OFF, which is put back. Nothing is consumed.
+ * A queue is read with MSG_PEEK, walked with SO_PEEK_OFF, which is put back. Nothing is
+ * consumed.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -176,7 +177,8 @@ static void take_control(struct peek *p, struct msghdr *m)
 		if (h->cmsg_level != SOL_SOCKET)
 			continue;
 		if (h->cmsg_type == SCM_RIGHTS) {
-			for (size_t i = 0; i + sizeof(int) <= n && p->nfds < FDS_MAX; i += sizeof(int))
+			for (size_t i = 0; i + sizeof(int) <= n && p->nfds < FDS_MAX;
+			     i += sizeof(int))
 				memcpy(&p->fds[p->nfds++], CMSG_DATA(h) + i, sizeof(int));
 		} else if (h->cmsg_type == SCM_CREDENTIALS && n >= sizeof(p->cred)) {
 			memcpy(&p->cred, CMSG_DATA(h), sizeof(p->cred));
@@ -196,10 +198,14 @@ static ssize_t peek_once(int fd, struct peek *p, size_t want)
 {
 	/* MSG_TRUNC gives a message's real length; on TCP it means something else */
 	int flags = MSG_PEEK | MSG_DONTWAIT | MSG_CMSG_CLOEXEC | (p->stream ? 0 : MSG_TRUNC);
-	char control[CMSG_SPACE(FDS_MAX * sizeof(int)) + CMSG_SPACE(sizeof(struct ucred)) + 512];
+	char control[CMSG_SPACE(FDS_MAX * sizeof(int)) + CMSG_SPACE(sizeof(struct ucred)) +
+		     512];
 	struct iovec iov = { p->buf, want };
-	struct msghdr m = { .msg_name = &p->name, .msg_namelen = sizeof(p->name), .msg_iov = &iov,
-			    .msg_iovlen = 1, .msg_control = control,
+	struct msghdr m = { .msg_name = &p->name,
+			    .msg_namelen = sizeof(p->name),
+			    .msg_iov = &iov,
+			    .msg_iovlen = 1,
+			    .msg_control = control,
 			    .msg_controllen = sizeof(control) };
 
 	p->nfds = 0;
@@ -271,9 +277,10 @@ static int set_off(int fd, int off)
 }
 
 /*
- * A unix stream's queue is kept in the pieces that were sent: descriptors and credentials belong to
- * one of them, and its length decides how much room it takes. Where pieces begin is told by a
- * buffer that is too short: the kernel copies piece by piece and ends before one that does not fit.
+ * A unix stream's queue is kept in the pieces that were sent: descriptors and credentials
+ * belong to one of them, and its length decides how much room it takes. Where pieces begin is
+ * told by a buffer that is too short: the kernel copies piece by piece and ends before one that
+ * does not fit.
  */
 struct guard {
 	uint8_t *map;
@@ -297,7 +304,8 @@ static int guard_open(struct guard *g, size_t len, struct cpx_err *err)
 }
 
 /* Peek at @off with room for @fits bytes, asking for one more. */
-static ssize_t peek_guarded(int fd, struct peek *p, const struct guard *g, size_t off, size_t fits)
+static ssize_t peek_guarded(int fd, struct peek *p, const struct guard *g, size_t off,
+			    size_t fits)
 {
 	uint8_t *own = p->buf;
 	ssize_t n;
@@ -351,8 +359,8 @@ static int put_pieces(struct cpx_cap *c, const struct cpx_ipc_seen *s, struct pe
 		size_t len = (i ? starts[i - 1] : total) - starts[i];
 
 		if (peek_guarded(s->here, p, g, starts[i], len) != (ssize_t)len)
-			return cpx_err_set(err, CPX_E_IO, "fd %d: its queue cannot be peeked at",
-					   s->num);
+			return cpx_err_set(err, CPX_E_IO,
+					   "fd %d: its queue cannot be peeked at", s->num);
 		memcpy(p->buf, g->map + g->room - len, len);
 		rc = put_message(c, s, p, len, err);
 		close_fds(p);
@@ -376,7 +384,8 @@ static int cap_stream(struct cpx_cap *c, const struct cpx_ipc_seen *s, struct pe
 	if (rec->family != AF_UNIX) {
 		if (peek_once(s->here, p, (size_t)waiting) == waiting)
 			return put_message(c, s, p, (size_t)waiting, err);
-		return cpx_err_set(err, CPX_E_IO, "fd %d: its queue cannot be peeked at", s->num);
+		return cpx_err_set(err, CPX_E_IO, "fd %d: its queue cannot be peeked at",
+				   s->num);
 	}
 	if (getsockopt(s->here, SOL_SOCKET, SO_PEEK_OFF, &was, &len))
 		return cpx_err_sys(err, errno, "fd %d: SO_PEEK_OFF", s->num);

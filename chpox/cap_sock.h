@@ -5,7 +5,8 @@
 
 #include "cap_ipc_kinds.h"
 
-/* Record an option's value as getsockopt() gives it; one the socket does not have is left out. */
+/* Record an option's value as getsockopt() gives it; one the socket does not have is left out.
+ */
 int cpx_sock_opt(struct cpx_cap *c, int here, uint32_t sock, int level, int opt,
 		 struct cpx_err *err);
 /* The options that every family has. */

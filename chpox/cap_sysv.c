@@ -2,10 +2,11 @@
 /*
  * cap_sysv.c - SysV semaphores and message queues that the job has used last.
  *
- * They have no owner among processes and outlive them. The job's are those whose last user is one of
- * its processes. Messages are copied by index and stay. What SEM_UNDO will add at a process's end
- * the kernel tells nobody: a process of one thread is made to leave its undo list, which applies
- * it; the difference is the list; the same operations, undone, bring values and list back.
+ * They have no owner among processes and outlive them. The job's are those whose last user is
+ * one of its processes. Messages are copied by index and stay. What SEM_UNDO will add at a
+ * process's end the kernel tells nobody: a process of one thread is made to leave its undo
+ * list, which applies it; the difference is the list; the same operations, undone, bring values
+ * and list back.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -54,11 +55,12 @@ static bool our_namespace(const struct cpx_cap *c)
 {
 	struct stat a, b;
 
-	return !fstatat(c->tasks[0]->proc_fd, "ns/ipc", &a, 0) && !stat("/proc/self/ns/ipc", &b) &&
-	       a.st_ino == b.st_ino;
+	return !fstatat(c->tasks[0]->proc_fd, "ns/ipc", &a, 0) &&
+	       !stat("/proc/self/ns/ipc", &b) && a.st_ino == b.st_ino;
 }
 
-/* --- semaphores ------------------------------------------------------------------------------ */
+/* --- semaphores ------------------------------------------------------------------------------
+ */
 
 static int cap_set(struct cpx_cap *c, int id, struct cpx_err *err)
 {
@@ -127,7 +129,8 @@ static int undo_of_set(struct cpx_cap *c, struct cpx_cap_task *t,
 
 		if (!adjust)
 			continue;
-		ops[n++] = (struct sembuf){ (unsigned short)i, (short)-adjust, SEM_UNDO | IPC_NOWAIT };
+		ops[n++] = (struct sembuf){ (unsigned short)i, (short)-adjust,
+					    SEM_UNDO | IPC_NOWAIT };
 		rc = put_undo(c, t, set, i, adjust, err);
 		if (rc < 0)
 			return rc;
@@ -139,7 +142,8 @@ static int undo_of_set(struct cpx_cap *c, struct cpx_cap_task *t,
 	rc = addr ? cpx_tcall(tr, &ret, err, SYS_semop, (uint64_t)set->id, addr, n) :
 		    cpx_err_set(err, CPX_E_SYS, "no room for a call's arguments");
 	cpx_tracee_reset(tr);
-	return rc < 0 || ret >= 0 ? rc : cpx_err_sys(err, (int)-ret, "semaphore set %d", set->id);
+	return rc < 0 || ret >= 0 ? rc
+				  : cpx_err_sys(err, (int)-ret, "semaphore set %d", set->id);
 }
 
 static int cap_undo(struct cpx_cap *c, struct cpx_cap_task *t, struct cpx_err *err)
@@ -160,7 +164,8 @@ static int cap_undo(struct cpx_cap *c, struct cpx_cap_task *t, struct cpx_err *e
 	return 0;
 }
 
-/* --- message queues ------------------------------------------------------------------------------ */
+/* --- message queues
+ * ------------------------------------------------------------------------------ */
 
 static int cap_message(struct cpx_cap *c, int id, long index, void *buf, size_t size,
 		       struct cpx_err *err)
@@ -207,10 +212,13 @@ static int cap_queue(struct cpx_cap *c, int id, struct cpx_err *err)
 	return rc;
 }
 
-/* --- all ------------------------------------------------------------------------------------------- */
+/* --- all
+ * -------------------------------------------------------------------------------------------
+ */
 
 static int each_id(struct cpx_cap *c, const char *list,
-		   int (*one)(struct cpx_cap *c, int id, struct cpx_err *err), struct cpx_err *err)
+		   int (*one)(struct cpx_cap *c, int id, struct cpx_err *err),
+		   struct cpx_err *err)
 {
 	CPX_AUTO_FREE char *text = NULL;
 	int rc = 0;
@@ -235,7 +243,8 @@ int cpx_cap_sysv(struct cpx_cap *c, struct cpx_err *err)
 	rc = each_id(c, "/proc/sysvipc/sem", cap_set, err);
 	if (rc >= 0)
 		rc = each_id(c, "/proc/sysvipc/msg", cap_queue, err);
-	for (size_t i = 0; rc >= 0 && cpx_state_count(c->st, CPX_REC_semset) && i < c->ntasks; i++)
+	for (size_t i = 0; rc >= 0 && cpx_state_count(c->st, CPX_REC_semset) && i < c->ntasks;
+	     i++)
 		rc = cap_undo(c, c->tasks[i], err);
 	return rc;
 }

@@ -141,15 +141,17 @@ static int capture_seccomp(struct cpx_cap *c, struct cpx_cap_task *t, struct cpx
 
 	th->rec->seccomp = s->seccomp;
 	if (s->seccomp == 1)
-		return cpx_cap_refuse(c, t, err,
-				      "it is in seccomp strict mode, which lets nobody look inside");
+		return cpx_cap_refuse(
+			c, t, err,
+			"it is in seccomp strict mode, which lets nobody look inside");
 	if (s->seccomp == 0 || c->dry_run)
 		return 0;
 	for (; n < SECCOMP_FILTERS_MAX; n++) {
 		int rc;
 
 		errno = 0;
-		if (ptrace(PTRACE_SECCOMP_GET_FILTER, th->t.tid, (void *)(uintptr_t)n, NULL) < 0 &&
+		if (ptrace(PTRACE_SECCOMP_GET_FILTER, th->t.tid, (void *)(uintptr_t)n, NULL) <
+			    0 &&
 		    errno == ENOENT)
 			break;
 		rc = one_filter(c, t, th->t.tid, n, err);
@@ -168,7 +170,8 @@ static int capture_seccomp(struct cpx_cap *c, struct cpx_cap_task *t, struct cpx
 	return 0;
 }
 
-/* --- one thread from outside ---------------------------------------------------------------- */
+/* --- one thread from outside ----------------------------------------------------------------
+ */
 
 static int fill_creds(struct cpx_cap *c, struct cpx_rec_thread *rec,
 		      const struct cpx_proc_status *s, struct cpx_err *err)
@@ -216,7 +219,8 @@ static int fill_sched(struct cpx_rec_thread *rec, pid_t tid, struct cpx_err *err
 	return 0;
 }
 
-/* The CPUs it may use; empty where these are all there are, so that it may use all elsewhere. */
+/* The CPUs it may use; empty where these are all there are, so that it may use all elsewhere.
+ */
 static int fill_affinity(struct cpx_cap *c, struct cpx_rec_thread *rec, pid_t tid,
 			 struct cpx_err *err)
 {
@@ -254,7 +258,8 @@ static void fill_lists(struct cpx_rec_thread *rec, pid_t tid)
 	}
 }
 
-/* --- one thread from inside ----------------------------------------------------------------- */
+/* --- one thread from inside -----------------------------------------------------------------
+ */
 
 /* prctl(@option) whose answer is its return value; 0 where the kernel does not know it. */
 static int ask(struct cpx_cap_thread *th, int option, uint32_t *out, struct cpx_err *err)
@@ -278,7 +283,8 @@ static int ask_at(struct cpx_cap_thread *th, int option, size_t size, uint64_t *
 	cpx_tracee_reset(&th->t);
 	at = cpx_tracee_push(&th->t, &zero, sizeof(zero));
 	if (!at)
-		return cpx_err_set(err, CPX_E_SYS, "no room for a call in process %d", th->t.pid);
+		return cpx_err_set(err, CPX_E_SYS, "no room for a call in process %d",
+				   th->t.pid);
 	rc = cpx_tcall(&th->t, &ret, err, SYS_prctl, (uint64_t)option, at);
 	if (rc == 0 && ret >= 0)
 		rc = cpx_tracee_read(&th->t, at, &value, size, err);
@@ -296,7 +302,8 @@ static int ask_altstack(struct cpx_cap_thread *th, struct cpx_err *err)
 	cpx_tracee_reset(&th->t);
 	at = cpx_tracee_push(&th->t, &ss, sizeof(ss));
 	if (!at)
-		return cpx_err_set(err, CPX_E_SYS, "no room for a call in process %d", th->t.pid);
+		return cpx_err_set(err, CPX_E_SYS, "no room for a call in process %d",
+				   th->t.pid);
 	rc = cpx_tok(&th->t, NULL, err, "alternate stack", SYS_sigaltstack, 0, at);
 	if (rc == 0)
 		rc = cpx_tracee_read(&th->t, at, &ss, sizeof(ss), err);
@@ -322,7 +329,8 @@ static int ask_rare(struct cpx_cap_task *t, struct cpx_cap_thread *th, struct cp
 		rc = ask_at(th, PR_GET_PDEATHSIG, 4, &v, err);
 		rec->pdeathsig = (uint32_t)v;
 	}
-	if (rc == 0 && (leader || lead->securebits || rec->cap_permitted != lead->cap_permitted))
+	if (rc == 0 &&
+	    (leader || lead->securebits || rec->cap_permitted != lead->cap_permitted))
 		rc = ask(th, PR_GET_SECUREBITS, &rec->securebits, err);
 	if (rc == 0 && (leader || lead->tsc_mode != PR_TSC_ENABLE)) {
 		v = PR_TSC_ENABLE;
@@ -400,7 +408,8 @@ static int capture_thread(struct cpx_cap *c, struct cpx_cap_task *t, struct cpx_
 	return ask_thread(t, th, err);
 }
 
-/* --- the process ---------------------------------------------------------------------------- */
+/* --- the process ----------------------------------------------------------------------------
+ */
 
 static int fill_limits(struct cpx_cap *c, struct cpx_cap_task *t, struct cpx_err *err)
 {
@@ -478,8 +487,8 @@ static bool same_ns(int proc_fd, const char *path, const struct cpx_cap_task *ot
 }
 
 /*
- * Namespaces are not made again: the whole job must be in the same ones, and in ours, but for those
- * that a keeper or a restart gives it (PID, mount, time).
+ * Namespaces are not made again: the whole job must be in the same ones, and in ours, but for
+ * those that a keeper or a restart gives it (PID, mount, time).
  */
 static int check_namespaces(struct cpx_cap *c, struct cpx_cap_task *t, struct cpx_err *err)
 {
@@ -498,10 +507,11 @@ static int check_namespaces(struct cpx_cap *c, struct cpx_cap_task *t, struct cp
 		if (t == root && all[i].may_be_own)
 			continue;
 		if (!same_ns(t->proc_fd, all[i].path, t == root ? NULL : root))
-			return cpx_cap_refuse(c, t, err,
-					      "it is in a %s namespace of its own, which cannot be "
-					      "made again",
-					      all[i].what);
+			return cpx_cap_refuse(
+				c, t, err,
+				"it is in a %s namespace of its own, which cannot be "
+				"made again",
+				all[i].what);
 	}
 	return 0;
 }

@@ -2,10 +2,10 @@
 /*
  * cap_tty.c - terminals: ptys with both ends in the tree, terminals from outside, hung-up ones.
  *
- * A pty is one record with two kinds of ends. What was typed and not read by the slave, and what was
- * printed and not read by the master, cannot be peeked at: it is read and at once put back the same
- * way, only where there is some, while nobody else of the job runs. A terminal from outside keeps its
- * contents to itself.
+ * A pty is one record with two kinds of ends. What was typed and not read by the slave, and
+ * what was printed and not read by the master, cannot be peeked at: it is read and at once put
+ * back the same way, only where there is some, while nobody else of the job runs. A terminal
+ * from outside keeps its contents to itself.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -67,8 +67,8 @@ static const char *tty_path(struct cpx_state *st, dev_t dev, const char *link)
 	if (n <= 0)
 		return NULL;
 	target[n] = '\0';
-	snprintf(path, sizeof(path), "/dev/%.50s", strrchr(target, '/') ? strrchr(target, '/') + 1 :
-								  target);
+	snprintf(path, sizeof(path), "/dev/%.50s",
+		 strrchr(target, '/') ? strrchr(target, '/') + 1 : target);
 	return cpx_state_str(st, path);
 }
 
@@ -150,7 +150,8 @@ int cpx_cap_tty(const struct cpx_ipc_fd *f, struct cpx_err *err)
 		if (!hung && ioctl(f->here, TIOCGDEV, &raw))
 			return 0;
 		if (!hung)
-			dev = makedev((raw >> 8) & 0xfff, (raw & 0xff) | ((raw >> 12) & 0xfff00));
+			dev = makedev((raw >> 8) & 0xfff,
+				      (raw & 0xff) | ((raw >> 12) & 0xfff00));
 	} else {
 		dev = pty_device((int)index);
 	}
@@ -175,7 +176,8 @@ int cpx_cap_tty(const struct cpx_ipc_fd *f, struct cpx_err *err)
 	return 1;
 }
 
-/* --- what waits in a pty ------------------------------------------------------------------- */
+/* --- what waits in a pty -------------------------------------------------------------------
+ */
 
 /* Read what FIONREAD counts, appending to @buf. Return: bytes in all. */
 static size_t read_waiting(int fd, uint8_t *buf, size_t have)
@@ -295,7 +297,8 @@ static int cap_contents(struct cpx_cap *c, struct cpx_rec_tty *rec, struct cpx_e
 	return rc < 0 ? rc : take_input(c->st, master->here, slave, rec, buf, err);
 }
 
-/* --- sessions -------------------------------------------------------------------------------- */
+/* --- sessions --------------------------------------------------------------------------------
+ */
 
 static bool stat_tty(const struct cpx_cap_task *t, dev_t *dev, int *tpgid)
 {
@@ -356,7 +359,8 @@ int cpx_cap_ttys(struct cpx_cap *c, struct cpx_err *err)
 	}
 	for (struct cpx_ipc_seen *s = cpx_ipc_of(c)->ttys; s && !c->dry_run; s = s->next) {
 		struct cpx_rec_tty *rec = s->rec;
-		int rc = is_master(s) && rec->role == CPX_TTY_PTY ? cap_contents(c, rec, err) : 0;
+		int rc = is_master(s) && rec->role == CPX_TTY_PTY ? cap_contents(c, rec, err)
+								  : 0;
 
 		if (rc < 0)
 			return rc;

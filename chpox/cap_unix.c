@@ -165,7 +165,8 @@ static int cap_path(struct cpx_cap *c, int here, struct cpx_rec_sock *rec, struc
 	if (n < 0)
 		return cpx_err_sys(err, errno, "the file of a unix socket");
 	path[n] = '\0';
-	if (st.st_nlink && !lstat(path, &at) && at.st_ino == st.st_ino && at.st_dev == st.st_dev)
+	if (st.st_nlink && !lstat(path, &at) && at.st_ino == st.st_ino &&
+	    at.st_dev == st.st_dev)
 		rec->flags |= CPX_SOCK_LINKED;
 	else if (n > 10 && !strcmp(path + n - 10, " (deleted)"))
 		path[n - 10] = '\0';
@@ -240,14 +241,17 @@ static int refuse_outside(struct cpx_cap *c, const struct cpx_ipc_seen *s, uint3
 	if (from) {
 		rec->state = CPX_SOCK_ORPHAN;
 		if (!c->dry_run)
-			cpx_log_note("process %d: fd %d is a unix socket that process %d has left "
-				     "open in it: after a restart its other end is closed",
-				     (int)s->t->pid, s->num, (int)from);
+			cpx_log_note(
+				"process %d: fd %d is a unix socket that process %d has left "
+				"open in it: after a restart its other end is closed",
+				(int)s->t->pid, s->num, (int)from);
 		return 0;
 	}
-	return cpx_cap_refuse(c, s->t, err,
-			      "fd %d is a unix socket connected to process %d, which is not part "
-			      "of the job; mark both, or let it connect later", s->num, (int)pid);
+	return cpx_cap_refuse(
+		c, s->t, err,
+		"fd %d is a unix socket connected to process %d, which is not part "
+		"of the job; mark both, or let it connect later",
+		s->num, (int)pid);
 }
 
 static int cap_peer(struct cpx_cap *c, int nl, const struct cpx_ipc_seen *s,
@@ -312,8 +316,8 @@ static int cap_own(struct cpx_cap *c, int nl, struct cpx_ipc_seen *s, struct cpx
 	if (!in->found) {
 		if (c->dry_run)
 			return 0;
-		return cpx_err_set(err, CPX_E_GONE, "fd %d: the kernel does not know the socket",
-				   s->num);
+		return cpx_err_set(err, CPX_E_GONE,
+				   "fd %d: the kernel does not know the socket", s->num);
 	}
 	rec->shutdown = in->shutdown;
 	rc = cpx_sock_names(c, s->here, rec, err);
@@ -369,7 +373,8 @@ int cpx_cap_unix_sockets(struct cpx_cap *c, struct cpx_err *err)
 		for (s = cpx_ipc_of(c)->socks; s && rc >= 0; s = s->next) {
 			if (((struct cpx_rec_sock *)s->rec)->family != AF_UNIX)
 				continue;
-			rc = pass < 0 ? cap_own(c, nl, s, err) : cap_relations(c, nl, s, pass, err);
+			rc = pass < 0 ? cap_own(c, nl, s, err)
+				      : cap_relations(c, nl, s, pass, err);
 			if (rc < 0 && rc != CPX_E_UNSUPPORTED)
 				cpx_err_wrap(err, "unix socket (fd %d)", s->num);
 		}

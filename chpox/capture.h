@@ -40,11 +40,12 @@ struct cpx_capture_opts {
 	void *progress_ctx;
 	const char *note; /* for people; NULL: command line of the root */
 	/*
-	 * Write tracking that lives from one checkpoint of this job to the next (track.h), NULL for a
-	 * full one. After a failure it must be freed: what it had noted is used up.
+	 * Write tracking that lives from one checkpoint of this job to the next (track.h), NULL
+	 * for a full one. After a failure it must be freed: what it had noted is used up.
 	 */
 	struct cpx_track *track;
-	int64_t deadline_ns; /* CLOCK_MONOTONIC; 0: none. Past it the checkpoint fails, the job runs on */
+	int64_t deadline_ns; /* CLOCK_MONOTONIC; 0: none. Past it the checkpoint fails, the job
+				runs on */
 };
 
 struct cpx_capture_result {
@@ -81,7 +82,8 @@ struct cpx_cap_thread {
 struct cpx_cap_task {
 	pid_t pid;    /* host */
 	pid_t ns_pid; /* innermost */
-	pid_t live;   /* whose /proc to read: pid, or a further thread where the main one has ended */
+	pid_t live;   /* whose /proc to read: pid, or a further thread where the main one has
+			 ended */
 	int pidfd, proc_fd, mem_fd; /* owned; proc_fd is /proc/PID */
 	bool zombie;
 	struct cpx_rec_task *rec;
@@ -100,7 +102,8 @@ struct cpx_cap {
 	struct cpx_cap_task **tasks; /* root first, parents before children */
 	size_t ntasks;
 	struct cpx_image_writer *writer; /* NULL in a dry run (why) */
-	enum cpx_snapshot_way way; /* the one taken: CLONE, STOP or PRECOPY, settled before finish() */
+	enum cpx_snapshot_way
+		way; /* the one taken: CLONE, STOP or PRECOPY, settled before finish() */
 	struct cpx_precopy *precopy; /* what was copied before the pause; NULL: nothing */
 	bool incremental;	 /* the writer has a base: covered clean pages are inherited
 				  */
@@ -123,7 +126,8 @@ struct cpx_cap_family {
 	int (*task)(struct cpx_cap *c, void *priv, struct cpx_cap_task *t, struct cpx_err *err);
 	/* after all tasks, still parked */
 	int (*finish)(struct cpx_cap *c, void *priv, struct cpx_err *err);
-	/* the tree runs again (or is about to be killed); queue what can be read late. Before commit. */
+	/* the tree runs again (or is about to be killed); queue what can be read late. Before
+	 * commit. */
 	int (*late)(struct cpx_cap *c, void *priv, struct cpx_err *err);
 	/* committed, and the tree is killed next */
 	void (*before_kill)(struct cpx_cap *c, void *priv);
@@ -131,11 +135,14 @@ struct cpx_cap_family {
 };
 
 /* The table of families, in order, is in capture.c. */
-extern const struct cpx_cap_family cpx_cap_core;  /* cap_task.c: tasks, threads, creds, sched, limits */
+extern const struct cpx_cap_family
+	cpx_cap_core; /* cap_task.c: tasks, threads, creds, sched, limits */
 extern const struct cpx_cap_family cpx_cap_sig;	  /* cap_sig.c: signals, timers, time-outs */
 extern const struct cpx_cap_family cpx_cap_mem;	  /* cap_mem.c: mm, vmas, shm, pages */
-extern const struct cpx_cap_family cpx_cap_files; /* cap_file.c: descriptors, ofds, regular files, cwd, exe, locks */
-extern const struct cpx_cap_family cpx_cap_ipc;	  /* cap_ipc.c … : pipes, eventfd, sockets, ttys … */
+extern const struct cpx_cap_family
+	cpx_cap_files; /* cap_file.c: descriptors, ofds, regular files, cwd, exe, locks */
+extern const struct cpx_cap_family
+	cpx_cap_ipc; /* cap_ipc.c … : pipes, eventfd, sockets, ttys … */
 
 /* A new id, > 0, unique in the image. */
 static inline uint32_t cpx_cap_id(struct cpx_cap *c)
@@ -151,8 +158,8 @@ int cpx_cap_refuse(struct cpx_cap *c, const struct cpx_cap_task *t, struct cpx_e
 		   const char *fmt, ...) __attribute__((format(printf, 4, 5)));
 
 /*
- * File records (cap_file.c): the record of the file that @path_fd (O_PATH or open) refers to, made once per
- * (dev, ino, deleted name). For exe, cwd, mappings. Return: its id in *@id.
+ * File records (cap_file.c): the record of the file that @path_fd (O_PATH or open) refers to,
+ * made once per (dev, ino, deleted name). For exe, cwd, mappings. Return: its id in *@id.
  */
 int cpx_cap_file_of_fd(struct cpx_cap *c, struct cpx_cap_task *t, int fd, const char *link_text,
 		       uint32_t *id, struct cpx_err *err);

@@ -159,7 +159,8 @@ static int seize(struct cpx_park_task *t, pid_t tid, struct cpx_err *err)
 	state = state_of(t->pid, tid);
 	if (sys == ESRCH || state == 0 || state == 'Z' || state == 'X')
 		return 0;
-	/* made meanwhile by a thread that we have: the kernel attached it, and its stop will come */
+	/* made meanwhile by a thread that we have: the kernel attached it, and its stop will
+	 * come */
 	if (sys == EPERM && tracer_of(t->pid, tid) == getpid())
 		return 1;
 	if (sys == EPERM)

@@ -7,9 +7,9 @@
  * one page with a system call instruction, and everything it needs is made by calls that the
  * conductor runs in it (base/tracee.h). Children are forked by their real parents with
  * clone3(set_tid), threads by their processes. Descriptors are opened by the conductor as the
- * job's owner and fetched by the process with pidfd_getfd. At the end each thread gets its saved
- * registers and is let go. Until then PTRACE_O_EXITKILL holds: killed at any moment, the conductor
- * leaves no half job.
+ * job's owner and fetched by the process with pidfd_getfd. At the end each thread gets its
+ * saved registers and is let go. Until then PTRACE_O_EXITKILL holds: killed at any moment, the
+ * conductor leaves no half job.
  *
  * Stages: open and check -> prepare (families) -> tree with memory -> tasks (families) ->
  * threads -> late (families) -> release. Nothing is created before all checks passed.
@@ -31,22 +31,25 @@
 struct cpx_restore_opts {
 	struct cpx_store *store;
 	struct cpx_gen_id id;
-	uint32_t owner_uid, owner_gid; /* recorded credentials are clamped to these unless trusted */
+	uint32_t owner_uid,
+		owner_gid; /* recorded credentials are clamped to these unless trusted */
 	bool trusted;  /* root's own image: credentials as recorded */
 	bool force;    /* `verify` mismatches are warned about, not refused */
 	bool stopped;  /* leave the tree SIGSTOPped */
 	unsigned workers;
 	/*
-	 * Make the root process: a child of whoever shall be its parent, with PID @ns_pid in the
-	 * job's namespace, that runs cpx_restore_child(@conductor_pidfd). The descriptor is
+	 * Make the root process: a child of whoever shall be its parent, with PID @ns_pid in
+	 * the job's namespace, that runs cpx_restore_child(@conductor_pidfd). The descriptor is
 	 * borrowed; pass it on by fork or SCM_RIGHTS. Who forks should call
-	 * cpx_restore_clocks() with @host's clocks before. Return: its PID in the caller's namespace
-	 * or CPX_E_EXIST where that PID is taken. NULL: a child of the caller, in its namespace.
+	 * cpx_restore_clocks() with @host's clocks before. Return: its PID in the caller's
+	 * namespace or CPX_E_EXIST where that PID is taken. NULL: a child of the caller, in its
+	 * namespace.
 	 */
-	pid_t (*spawn)(void *ctx, pid_t ns_pid, int conductor_pidfd, const struct cpx_rec_host *host,
-		       struct cpx_err *err);
+	pid_t (*spawn)(void *ctx, pid_t ns_pid, int conductor_pidfd,
+		       const struct cpx_rec_host *host, struct cpx_err *err);
 	void *spawn_ctx;
-	int stdio[3]; /* replace the job's outside terminal or pipes by these; -1: as recorded */
+	int stdio[3]; /* replace the job's outside terminal or pipes by these; -1: as recorded
+		       */
 	void (*progress)(void *ctx, uint64_t done, uint64_t total);
 	void *progress_ctx;
 };
@@ -82,7 +85,8 @@ void cpx_restore_clocks_back(int *old);
 struct cpx_rst_thread {
 	struct cpx_tracee t;
 	const struct cpx_rec_thread *rec;
-	/* what it goes on with: as recorded, then as thread() hooks change them (calls in progress) */
+	/* what it goes on with: as recorded, then as thread() hooks change them (calls in
+	 * progress) */
 	struct user_regs_struct regs;
 };
 
@@ -90,16 +94,18 @@ struct cpx_rst_task {
 	pid_t pid; /* host; 0: not made yet */
 	const struct cpx_rec_task *rec;
 	struct cpx_rst_task *parent; /* in the tree; NULL: the root */
-	struct cpx_rst_thread *threads; /* [0] is the leader; others exist from the threads stage on */
+	struct cpx_rst_thread
+		*threads; /* [0] is the leader; others exist from the threads stage on */
 	size_t nthreads;
 	struct cpx_home home;
 	int mem_fd;
 	/* first task sharing mm, files, fs, sighand (itself if none before it) */
 	struct cpx_rst_task *mm_of, *files_of, *fs_of, *sighand_of;
-	const struct cpx_rst_task *mem_from; /* whose memory it was born with; NULL: not known */
+	const struct cpx_rst_task
+		*mem_from; /* whose memory it was born with; NULL: not known */
 	/*
-	 * Number, in the task, of a pidfd of the conductor: 0 at first (the only descriptor open);
-	 * the files family moves it out of the way and closes it in the end (-1).
+	 * Number, in the task, of a pidfd of the conductor: 0 at first (the only descriptor
+	 * open); the files family moves it out of the way and closes it in the end (-1).
 	 */
 	int self_pidfd;
 };
@@ -110,7 +116,8 @@ struct cpx_rst {
 	const struct cpx_state *st;
 	struct cpx_rst_task *tasks; /* parents before children */
 	size_t ntasks;
-	uint64_t home_page; /* address of the bare home, free in every address space of the job */
+	uint64_t home_page; /* address of the bare home, free in every address space of the job
+			     */
 	size_t home_size;
 	void *family[16];
 	void *files_priv; /* of rst_file.c, from its prepare() on */
@@ -121,13 +128,14 @@ struct cpx_rst_family {
 	const char *name;
 	/* before anything is created: check, open shared objects */
 	int (*prepare)(struct cpx_rst *r, void **priv, struct cpx_err *err);
-	/* for each live task once its memory is in place, before its threads exist; leader stopped */
+	/* for each live task once its memory is in place, before its threads exist; leader
+	 * stopped */
 	int (*task)(struct cpx_rst *r, void *priv, struct cpx_rst_task *t, struct cpx_err *err);
 	/* all tasks and threads exist; once a task */
 	int (*late)(struct cpx_rst *r, void *priv, struct cpx_rst_task *t, struct cpx_err *err);
 	/* once a thread, all exist; the leader last */
-	int (*thread)(struct cpx_rst *r, void *priv, struct cpx_rst_task *t, struct cpx_rst_thread *th,
-		      struct cpx_err *err);
+	int (*thread)(struct cpx_rst *r, void *priv, struct cpx_rst_task *t,
+		      struct cpx_rst_thread *th, struct cpx_err *err);
 	void (*end)(struct cpx_rst *r, void *priv);
 	/* all threads were let go; nothing can fail any more */
 	void (*released)(struct cpx_rst *r, void *priv);
@@ -139,13 +147,13 @@ extern const struct cpx_rst_family cpx_rst_mem;	  /* rst_mem.c */
 extern const struct cpx_rst_family cpx_rst_files; /* rst_file.c */
 extern const struct cpx_rst_family cpx_rst_ipc;	  /* rst_ipc.c */
 
-/* Memory (rst_mem.c), called by the tree stage right after a process was made (its address space is its
- * parent's or the empty child's): map and fill it. */
+/* Memory (rst_mem.c), called by the tree stage right after a process was made (its address
+ * space is its parent's or the empty child's): map and fill it. */
 int cpx_rst_mem_fill(struct cpx_rst *r, struct cpx_rst_task *t, struct cpx_err *err);
 
 /*
- * Open a file record's file as the owner with @flags (O_*; O_PATH for exe and cwd): the node's file, or the
- * stored code object or saved content. Return: descriptor in the conductor.
+ * Open a file record's file as the owner with @flags (O_*; O_PATH for exe and cwd): the node's
+ * file, or the stored code object or saved content. Return: descriptor in the conductor.
  */
 int cpx_rst_open_file(struct cpx_rst *r, uint32_t file_id, int flags, struct cpx_err *err);
 /* A descriptor of a shm record's object in the conductor (borrowed; made and filled once). */

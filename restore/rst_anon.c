@@ -2,8 +2,8 @@
 /*
  * rst_anon.c - makes eventfd, timerfd, signalfd, pidfd and inotify again.
  *
- * Timers are set and watches added in the end: time should not pass, and what the restore itself
- * does to files is not the job's news.
+ * Timers are set and watches added in the end: time should not pass, and what the restore
+ * itself does to files is not the job's news.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -39,8 +39,8 @@
 
 static int missing(const struct cpx_rec_ofd *ofd, const char *what, struct cpx_err *err)
 {
-	return cpx_err_set(err, CPX_E_FORMAT, "descriptor %u: the %s record is missing", ofd->id,
-			   what);
+	return cpx_err_set(err, CPX_E_FORMAT, "descriptor %u: the %s record is missing",
+			   ofd->id, what);
 }
 
 int cpx_rst_eventfd(struct cpx_rst *r, const struct cpx_rec_ofd *ofd, struct cpx_err *err)
@@ -79,7 +79,8 @@ static int set_timer(const struct cpx_rec_timerfd *rec, int fd, struct cpx_err *
 	int flags = rec->abs_ns > 0 ? (int)(rec->settime_flags & 3) : 0;
 	struct itimerspec v = {
 		.it_value = { (time_t)(first / NS), (long)(first % NS) },
-		.it_interval = { (time_t)(rec->interval_ns / NS), (long)(rec->interval_ns % NS) },
+		.it_interval = { (time_t)(rec->interval_ns / NS),
+				 (long)(rec->interval_ns % NS) },
 	};
 
 	if (first && timerfd_settime(fd, flags, &v, NULL))
@@ -90,7 +91,8 @@ static int set_timer(const struct cpx_rec_timerfd *rec, int fd, struct cpx_err *
 		return cpx_err_sys(err, errno, "expirations of a timerfd (needs a kernel with "
 					       "CONFIG_CHECKPOINT_RESTORE)");
 	v = (struct itimerspec){ .it_value = { 0, 1 } };
-	return timerfd_settime(fd, 0, &v, NULL) ? cpx_err_sys(err, errno, "timerfd_settime") : 0;
+	return timerfd_settime(fd, 0, &v, NULL) ? cpx_err_sys(err, errno, "timerfd_settime")
+						: 0;
 }
 
 int cpx_rst_timerfds(struct cpx_rst *r, struct cpx_err *err)
@@ -147,8 +149,8 @@ int cpx_rst_pidfd(struct cpx_rst *r, const struct cpx_rec_ofd *ofd, struct cpx_e
 		return pidfd_of_nobody(err);
 	t = cpx_ipc_task(r, rec->pid);
 	if (!t || t->pid <= 0)
-		return cpx_err_set(err, CPX_E_FORMAT, "a pidfd of process %u, which is not there",
-				   rec->pid);
+		return cpx_err_set(err, CPX_E_FORMAT,
+				   "a pidfd of process %u, which is not there", rec->pid);
 	fd = (int)syscall(SYS_pidfd_open, t->pid, rec->thread ? O_EXCL : 0);
 	return fd < 0 ? cpx_err_sys(err, errno, "pidfd of process %u", rec->pid) : fd;
 }
@@ -187,9 +189,10 @@ static int add_watch(int fd, const struct cpx_rec_inotify_watch *w, struct cpx_e
 			return 0;
 		inotify_rm_watch(fd, wd);
 		if ((uint32_t)wd > w->wd || n > WD_MAX)
-			return cpx_err_set(err, CPX_E_UNSUPPORTED,
-					   "inotify watch %u on %s cannot have its number again",
-					   w->wd, w->path);
+			return cpx_err_set(
+				err, CPX_E_UNSUPPORTED,
+				"inotify watch %u on %s cannot have its number again", w->wd,
+				w->path);
 		if (n % 256 == 255)
 			drain(fd);
 	}

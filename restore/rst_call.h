@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * rst_call.h - helpers for calls that build a thread, and the parts of the core and signal families
- * that have a file of their own.
+ * rst_call.h - helpers for calls that build a thread, and the parts of the core and signal
+ * families that have a file of their own.
  */
 #ifndef CPX_RST_CALL_H
 #define CPX_RST_CALL_H
@@ -21,7 +21,8 @@ int cpx_rst_bytes_put(struct cpx_tracee *t, const void *buf, size_t len,
 		      struct cpx_rst_bytes *out, struct cpx_err *err);
 int cpx_rst_bytes_drop(struct cpx_tracee *t, struct cpx_rst_bytes *b, struct cpx_err *err);
 
-/* --- identity (rst_cred.c) ------------------------------------------------------------------ */
+/* --- identity (rst_cred.c) ------------------------------------------------------------------
+ */
 
 /* Before anything is created: refuse what the owner may not have (unless trusted). */
 int cpx_rst_creds_check(const struct cpx_rst *r, struct cpx_err *err);
@@ -36,16 +37,19 @@ int cpx_rst_filters_common(struct cpx_rst *r, struct cpx_rst_task *t, struct cpx
 int cpx_rst_creds_set(struct cpx_rst *r, struct cpx_rst_task *t, struct cpx_rst_thread *th,
 		      struct cpx_err *err);
 
-/* --- calls in progress (rst_resume.c) -------------------------------------------------------- */
+/* --- calls in progress (rst_resume.c) --------------------------------------------------------
+ */
 
 /*
- * The last thing done to a thread: let th->regs go on in the call it was in, with the time it had
- * left. Time-outs changed in memory or sockets are added to @p, to be put back after release.
+ * The last thing done to a thread: let th->regs go on in the call it was in, with the time it
+ * had left. Time-outs changed in memory or sockets are added to @p, to be put back after
+ * release.
  */
 int cpx_rst_resume(struct cpx_rst_task *t, struct cpx_rst_thread *th, struct cpx_patches *p,
 		   struct cpx_err *err);
 
-/* --- stopped processes (rst_stop.c) ----------------------------------------------------------- */
+/* --- stopped processes (rst_stop.c)
+ * ----------------------------------------------------------- */
 
 /* Stop @t as it was stopped; all its threads exist and none has its own registers yet. */
 int cpx_rst_stop(struct cpx_rst_task *t, struct cpx_err *err);

@@ -4,8 +4,9 @@
  *
  * Checked before anything is created: unless the image is trusted, every id is the owner's and
  * there are no capabilities. A thread that has its identity already costs one read of /proc.
- * Order: filters (they need a right), bounding set, ids with fix-ups off, inheritable and ambient
- * sets, securebits, and the final sets last, since each step needs what a later one gives up.
+ * Order: filters (they need a right), bounding set, ids with fix-ups off, inheritable and
+ * ambient sets, securebits, and the final sets last, since each step needs what a later one
+ * gives up.
  */
 #include "rst_call.h"
 
@@ -33,7 +34,8 @@
 #define SECUREBITS_ALL 0xffu
 #define CAPS_ALL ((1ull << (CAP_LAST_CAP + 1)) - 1)
 
-/* --- bytes for a call ------------------------------------------------------------------------ */
+/* --- bytes for a call ------------------------------------------------------------------------
+ */
 
 int cpx_rst_bytes_put(struct cpx_tracee *t, const void *buf, size_t len,
 		      struct cpx_rst_bytes *out, struct cpx_err *err)
@@ -46,8 +48,8 @@ int cpx_rst_bytes_put(struct cpx_tracee *t, const void *buf, size_t len,
 	*out = (struct cpx_rst_bytes){ .addr = cpx_tracee_push(t, buf, len) };
 	if (out->addr)
 		return 0;
-	rc = cpx_tok(t, &at, err, "map room for a call", SYS_mmap, 0, size, PROT_READ | PROT_WRITE,
-		     MAP_PRIVATE | MAP_ANONYMOUS, -1ull, 0);
+	rc = cpx_tok(t, &at, err, "map room for a call", SYS_mmap, 0, size,
+		     PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1ull, 0);
 	if (rc < 0)
 		return rc;
 	*out = (struct cpx_rst_bytes){ .addr = (uint64_t)at, .mapped = size };
@@ -65,7 +67,8 @@ int cpx_rst_bytes_drop(struct cpx_tracee *t, struct cpx_rst_bytes *b, struct cpx
 	return rc;
 }
 
-/* --- checks ----------------------------------------------------------------------------------- */
+/* --- checks
+ * ----------------------------------------------------------------------------------- */
 
 static bool group_of(const gid_t *have, int n, uint32_t gid)
 {
@@ -89,15 +92,17 @@ static int clamp_thread(const struct cpx_rst *r, const struct cpx_rec_thread *th
 		ok = ok && (th->groups.v[i] == r->opts->owner_gid ||
 			    group_of(groups, ngroups, th->groups.v[i]));
 	if (!ok)
-		return cpx_err_set(err, CPX_E_PERM,
-				   "thread %u has ids that its owner (uid %u) may not have; only "
-				   "root's own image may hold them",
-				   th->tid, r->opts->owner_uid);
+		return cpx_err_set(
+			err, CPX_E_PERM,
+			"thread %u has ids that its owner (uid %u) may not have; only "
+			"root's own image may hold them",
+			th->tid, r->opts->owner_uid);
 	if (r->opts->owner_uid != 0 &&
 	    (th->cap_permitted | th->cap_effective | th->cap_inheritable | th->cap_ambient))
-		return cpx_err_set(err, CPX_E_PERM,
-				   "thread %u has capabilities; only root's own image may hold them",
-				   th->tid);
+		return cpx_err_set(
+			err, CPX_E_PERM,
+			"thread %u has capabilities; only root's own image may hold them",
+			th->tid);
 	return 0;
 }
 
@@ -107,17 +112,17 @@ static int check_filters(const struct cpx_rst *r, const struct cpx_rec_thread *t
 	size_t nfilters = cpx_state_count(r->st, CPX_REC_seccomp);
 
 	if (th->seccomp == 1)
-		return cpx_err_set(err, CPX_E_UNSUPPORTED, "thread %u was in seccomp strict mode",
-				   th->tid);
+		return cpx_err_set(err, CPX_E_UNSUPPORTED,
+				   "thread %u was in seccomp strict mode", th->tid);
 	if (th->seccomp_filters.n > FILTERS_MAX)
-		return cpx_err_set(err, CPX_E_LIMIT, "thread %u has %u seccomp filters", th->tid,
-				   th->seccomp_filters.n);
+		return cpx_err_set(err, CPX_E_LIMIT, "thread %u has %u seccomp filters",
+				   th->tid, th->seccomp_filters.n);
 	for (uint32_t i = 0; i < th->seccomp_filters.n; i++) {
 		const struct cpx_rec_seccomp *f;
 
 		if (th->seccomp_filters.v[i] >= nfilters)
-			return cpx_err_set(err, CPX_E_FORMAT, "thread %u: no such seccomp filter",
-					   th->tid);
+			return cpx_err_set(err, CPX_E_FORMAT,
+					   "thread %u: no such seccomp filter", th->tid);
 		f = cpx_state_rec(r->st, seccomp, th->seccomp_filters.v[i]);
 		if (f->filter.n == 0 || f->filter.n % sizeof(struct sock_filter) ||
 		    f->filter.n / sizeof(struct sock_filter) > BPF_MAXINSNS)
@@ -148,9 +153,11 @@ int cpx_rst_creds_check(const struct cpx_rst *r, struct cpx_err *err)
 	return 0;
 }
 
-/* --- seccomp ---------------------------------------------------------------------------------- */
+/* --- seccomp
+ * ---------------------------------------------------------------------------------- */
 
-static int add_filter(struct cpx_tracee *t, const struct cpx_rec_seccomp *f, struct cpx_err *err)
+static int add_filter(struct cpx_tracee *t, const struct cpx_rec_seccomp *f,
+		      struct cpx_err *err)
 {
 	struct cpx_rst_bytes code = { 0 };
 	struct {
@@ -165,8 +172,8 @@ static int add_filter(struct cpx_tracee *t, const struct cpx_rec_seccomp *f, str
 	if (rc == 0 && !at)
 		rc = cpx_err_set(err, CPX_E_SYS, "no room for a seccomp filter");
 	if (rc == 0)
-		rc = cpx_tok(t, NULL, err, "seccomp filter", SYS_seccomp, SECCOMP_SET_MODE_FILTER,
-			     f->flags & SECCOMP_FILTER_FLAG_LOG, at);
+		rc = cpx_tok(t, NULL, err, "seccomp filter", SYS_seccomp,
+			     SECCOMP_SET_MODE_FILTER, f->flags & SECCOMP_FILTER_FLAG_LOG, at);
 	return rc < 0 ? rc : cpx_rst_bytes_drop(t, &code, err);
 }
 
@@ -193,7 +200,8 @@ static int add_filters(struct cpx_rst *r, struct cpx_rst_thread *th, uint32_t fr
 	int rc = 0;
 
 	for (uint32_t i = from; i < to && rc == 0; i++)
-		rc = add_filter(&th->t, cpx_state_rec(r->st, seccomp, th->rec->seccomp_filters.v[i]),
+		rc = add_filter(&th->t,
+				cpx_state_rec(r->st, seccomp, th->rec->seccomp_filters.v[i]),
 				err);
 	return rc;
 }
@@ -203,10 +211,11 @@ int cpx_rst_filters_common(struct cpx_rst *r, struct cpx_rst_task *t, struct cpx
 	return add_filters(r, &t->threads[0], 0, common_filters(t), err);
 }
 
-/* --- ids ---------------------------------------------------------------------------------------- */
+/* --- ids
+ * ---------------------------------------------------------------------------------------- */
 
-static int call(struct cpx_rst_thread *th, const char *what, struct cpx_err *err, long nr, uint64_t a,
-		uint64_t b, uint64_t c)
+static int call(struct cpx_rst_thread *th, const char *what, struct cpx_err *err, long nr,
+		uint64_t a, uint64_t b, uint64_t c)
 {
 	return cpx_tok(&th->t, NULL, err, what, nr, a, b, c);
 }
@@ -247,14 +256,16 @@ static int set_ids(struct cpx_rst_thread *th, struct cpx_err *err)
 	return rc;
 }
 
-/* --- capabilities -------------------------------------------------------------------------------- */
+/* --- capabilities
+ * -------------------------------------------------------------------------------- */
 
 static int capset_call(struct cpx_rst_thread *th, uint64_t eff, uint64_t prm, uint64_t inh,
 		       struct cpx_err *err)
 {
 	const uint32_t head[2] = { _LINUX_CAPABILITY_VERSION_3, 0 };
-	const uint32_t data[6] = { (uint32_t)eff,	 (uint32_t)prm,	      (uint32_t)inh,
-				   (uint32_t)(eff >> 32), (uint32_t)(prm >> 32), (uint32_t)(inh >> 32) };
+	const uint32_t data[6] = { (uint32_t)eff,	  (uint32_t)prm,
+				   (uint32_t)inh,	  (uint32_t)(eff >> 32),
+				   (uint32_t)(prm >> 32), (uint32_t)(inh >> 32) };
 	uint64_t h, d;
 
 	cpx_tracee_reset(&th->t);
@@ -273,9 +284,10 @@ static int set_caps(struct cpx_rst_thread *th, const struct cpx_proc_status *now
 	int rc = 0;
 
 	if (rec->cap_permitted & ~now->cap_prm & CAPS_ALL)
-		cpx_log_note("thread %u: capabilities 0x%llx cannot be had here and are lost",
-			     rec->tid,
-			     (unsigned long long)(rec->cap_permitted & ~now->cap_prm & CAPS_ALL));
+		cpx_log_note(
+			"thread %u: capabilities 0x%llx cannot be had here and are lost",
+			rec->tid,
+			(unsigned long long)(rec->cap_permitted & ~now->cap_prm & CAPS_ALL));
 	bits = now->cap_bnd & ~rec->cap_bounding & CAPS_ALL;
 	for (int cap = 0; cap <= CAP_LAST_CAP && rc == 0; cap++)
 		if (bits >> cap & 1)
@@ -308,7 +320,8 @@ static bool same_caps(const struct cpx_rec_thread *rec, const struct cpx_proc_st
 	       rec->cap_ambient == s->cap_amb && rec->securebits == 0;
 }
 
-/* --- all of it ------------------------------------------------------------------------------------ */
+/* --- all of it
+ * ------------------------------------------------------------------------------------ */
 
 static int read_status(const struct cpx_rst_thread *th, struct cpx_proc_status *s,
 		       struct cpx_err *err)

@@ -2,14 +2,14 @@
 /*
  * rst_epoll.c - epoll sets.
  *
- * The kernel keys an item by file and by the number the file has at EPOLL_CTL_ADD in the calling
- * process, whichever that is. So one helper, a fork of the conductor with its own descriptor
- * table, gives each file the number that was recorded and adds it; no process of the job is
- * disturbed. Inner sets come before those that watch them.
+ * The kernel keys an item by file and by the number the file has at EPOLL_CTL_ADD in the
+ * calling process, whichever that is. So one helper, a fork of the conductor with its own
+ * descriptor table, gives each file the number that was recorded and adds it; no process of the
+ * job is disturbed. Inner sets come before those that watch them.
  *
- * In each set first come the items whose report must not be made again: spent EPOLLONESHOT ones,
- * and, where nothing was waiting, edge-triggered ones. Their reports are read off by epoll_wait(),
- * then the others are added.
+ * In each set first come the items whose report must not be made again: spent EPOLLONESHOT
+ * ones, and, where nothing was waiting, edge-triggered ones. Their reports are read off by
+ * epoll_wait(), then the others are added.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -49,8 +49,9 @@ static long position(const struct cpx_rst *r, uint32_t id)
 }
 
 /*
- * How many levels of sets are below each one, counting itself: malloc'ed, by position. What watches
- * itself over corners (an image may say so) ends at the limit, and the kernel refuses it.
+ * How many levels of sets are below each one, counting itself: malloc'ed, by position. What
+ * watches itself over corners (an image may say so) ends at the limit, and the kernel refuses
+ * it.
  */
 static int *depths(const struct cpx_rst *r)
 {

@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * rst_inet.c - TCP, UDP and netlink sockets: all internet sockets are made when the first is asked for.
+ * rst_inet.c - TCP, UDP and netlink sockets: all internet sockets are made when the first is
+ * asked for.
  *
- * TCP sockets are bound in repair mode, where ports that are in use by the job's other sockets or by
- * remains of its last life are no obstacle. The two ends of a connection are connected to each other
- * in repair mode with sequence numbers of our own choice; then data is simply sent again. An end that
- * the job had closed already is made and closed again.
+ * TCP sockets are bound in repair mode, where ports that are in use by the job's other sockets
+ * or by remains of its last life are no obstacle. The two ends of a connection are connected to
+ * each other in repair mode with sequence numbers of our own choice; then data is simply sent
+ * again. An end that the job had closed already is made and closed again.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -30,7 +31,12 @@
 #define SOL_NETLINK 270
 #endif
 
-enum { OPT_MSS = 2, OPT_WINDOW = 3, OPT_SACK_PERM = 4, OPT_TIMESTAMP = 8 }; /* RFC 9293, 7323, 2018 */
+enum {
+	OPT_MSS = 2,
+	OPT_WINDOW = 3,
+	OPT_SACK_PERM = 4,
+	OPT_TIMESTAMP = 8
+}; /* RFC 9293, 7323, 2018 */
 
 #define MSS 65483 /* an upper bound: the route's own counts */
 #define WSCALE 7
@@ -81,7 +87,8 @@ static int check(const struct cpx_rst *r, const struct cpx_rec_sock *rec, struct
 	    rec->peer_name.n > sizeof(struct sockaddr_storage))
 		return cpx_err_set(err, CPX_E_FORMAT, "an address of %u bytes", rec->name.n);
 	if (!is_tcp(rec) && rec->type != SOCK_DGRAM)
-		return cpx_err_set(err, CPX_E_FORMAT, "type %u, protocol %u", rec->type, rec->proto);
+		return cpx_err_set(err, CPX_E_FORMAT, "type %u, protocol %u", rec->type,
+				   rec->proto);
 	if (port && port < 1024 && r->opts->owner_uid && !r->opts->trusted)
 		return cpx_err_set(err, CPX_E_PERM, "port %u is for root's jobs", port);
 	return 0;
@@ -139,7 +146,8 @@ static int bind_to(int fd, const struct cpx_blob *name, bool tcp, struct cpx_err
 
 static int new_socket(struct cpx_rst *r, const struct cpx_rec_sock *rec, struct cpx_err *err)
 {
-	CPX_AUTO_FD fd = cpx_sock_new(r, (int)rec->family, (int)rec->type, (int)rec->proto, err);
+	CPX_AUTO_FD fd =
+		cpx_sock_new(r, (int)rec->family, (int)rec->type, (int)rec->proto, err);
 	int rc;
 
 	if (fd < 0)
@@ -153,7 +161,8 @@ static int new_socket(struct cpx_rst *r, const struct cpx_rec_sock *rec, struct 
 	return rc < 0 ? rc : cpx_steal_fd(&fd);
 }
 
-/* --- a TCP connection ------------------------------------------------------------------------- */
+/* --- a TCP connection
+ * ------------------------------------------------------------------------- */
 
 static int set_seq(int fd, int queue, uint32_t seq)
 {
@@ -217,7 +226,8 @@ static int make_pair(struct cpx_rst *r, const struct cpx_rec_sock *rec,
 	return cpx_ipc_made_add(r, peer ? peer : rec, peer ? 0 : 1, cpx_steal_fd(&b), err);
 }
 
-static int make_connected(struct cpx_rst *r, const struct cpx_rec_sock *rec, struct cpx_err *err)
+static int make_connected(struct cpx_rst *r, const struct cpx_rec_sock *rec,
+			  struct cpx_err *err)
 {
 	const struct cpx_rec_sock *peer = NULL;
 
@@ -238,8 +248,9 @@ static int make_one(struct cpx_rst *r, const struct cpx_rec_sock *rec, struct cp
 	if (cpx_ipc_made_find(r, rec, 0))
 		return 0;
 	if (rec->state == CPX_SOCK_CONNECTED || rec->state == CPX_SOCK_ORPHAN)
-		return is_tcp(rec) ? make_connected(r, rec, err) :
-				     cpx_err_set(err, CPX_E_FORMAT, "a connection that is no TCP");
+		return is_tcp(rec)
+			       ? make_connected(r, rec, err)
+			       : cpx_err_set(err, CPX_E_FORMAT, "a connection that is no TCP");
 	fd = new_socket(r, rec, err);
 	if (fd < 0)
 		return fd;
@@ -280,7 +291,8 @@ int cpx_rst_inet(struct cpx_rst *r, const struct cpx_rec_ofd *ofd, struct cpx_er
 	return fd < 0 ? cpx_err_sys(err, errno, "socket %u", ofd->id) : fd;
 }
 
-/* --- late --------------------------------------------------------------------------------------- */
+/* --- late
+ * --------------------------------------------------------------------------------------- */
 
 static int fill_tcp(int from, const struct cpx_rec_sockmsg *m, struct cpx_err *err)
 {
@@ -316,13 +328,15 @@ static int fill_udp(struct cpx_rst *r, const struct cpx_rec_sock *rec,
 			return temp;
 		set_int(temp, SOL_SOCKET, SO_REUSEADDR, 1);
 		if (bind(temp, m->name.p, m->name.n)) {
-			cpx_log_note("a datagram of %u bytes for port %u is lost: its sender is not "
-				     "of this machine", m->data.n, port_of(&rec->name));
+			cpx_log_note(
+				"a datagram of %u bytes for port %u is lost: its sender is not "
+				"of this machine",
+				m->data.n, port_of(&rec->name));
 			return 0;
 		}
 	}
-	if (sendto(from, m->data.p, m->data.n, MSG_DONTWAIT | MSG_NOSIGNAL, (struct sockaddr *)&to,
-		   rec->name.n) < 0)
+	if (sendto(from, m->data.p, m->data.n, MSG_DONTWAIT | MSG_NOSIGNAL,
+		   (struct sockaddr *)&to, rec->name.n) < 0)
 		return cpx_err_sys(err, errno, "putting a datagram back");
 	return 0;
 }
@@ -371,7 +385,8 @@ int cpx_rst_inet_late(struct cpx_rst *r, struct cpx_err *err)
 	static int (*const stages[])(struct cpx_rst *, const struct cpx_rec_sock *,
 				     struct cpx_err *) = { fill, settle, options };
 
-	for (size_t i = 0; cpx_rst_ipc_of(r)->inet_made && i < sizeof(stages) / sizeof(*stages); i++) {
+	for (size_t i = 0; cpx_rst_ipc_of(r)->inet_made && i < sizeof(stages) / sizeof(*stages);
+	     i++) {
 		cpx_state_each(r->st, sock, rec) {
 			int rc = is_inet(rec) ? stages[i](r, rec, err) : 0;
 
@@ -382,7 +397,8 @@ int cpx_rst_inet_late(struct cpx_rst *r, struct cpx_err *err)
 	return 0;
 }
 
-/* --- netlink -------------------------------------------------------------------------------------- */
+/* --- netlink
+ * -------------------------------------------------------------------------------------- */
 
 static int fill_netlink(struct cpx_rst *r, const struct cpx_rec_sock *rec, int fd,
 			struct cpx_err *err)

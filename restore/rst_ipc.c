@@ -44,7 +44,8 @@ struct cpx_ipc_made *cpx_ipc_made_find(struct cpx_rst *r, const void *rec, unsig
 	return NULL;
 }
 
-/* --- the index ------------------------------------------------------------------------------ */
+/* --- the index ------------------------------------------------------------------------------
+ */
 
 static const enum cpx_rec_type indexed[] = {
 	[CPX_BY_SOCK] = CPX_REC_sock,

@@ -11,7 +11,8 @@
 #include "restore.h"
 #include "rst_owner.h"
 
-#define CPX_RST_IPC_SLOT 15 /* of cpx_rst.family: the private data, for calls from other families */
+#define CPX_RST_IPC_SLOT \
+	15 /* of cpx_rst.family: the private data, for calls from other families */
 
 /* A descriptor made before it was asked for; which record's, and which of its ends. */
 struct cpx_ipc_made {
@@ -48,8 +49,8 @@ static inline struct cpx_rst_ipc *cpx_rst_ipc_of(const struct cpx_rst *r)
 }
 
 /*
- * The record of kind @by at *@i of the index, or, where *@i is SIZE_MAX, the first one with @key; *@i goes
- * on. NULL: no more with this key.
+ * The record of kind @by at *@i of the index, or, where *@i is SIZE_MAX, the first one with
+ * @key; *@i goes on. NULL: no more with this key.
  */
 const void *cpx_ipc_next(const struct cpx_rst *r, enum cpx_ipc_by by, uint32_t key, size_t *i);
 #define cpx_ipc_each(r, by, key, type, var)                                                   \
@@ -73,8 +74,8 @@ struct cpx_ipc_who cpx_ipc_as_owner(const struct cpx_rst *r);
 void cpx_ipc_self(struct cpx_ipc_who was);
 
 /*
- * More than that: the owner's groups, too, and no capabilities, for what an image names by path or
- * asks the kernel for. Inside or outside the former; not nested.
+ * More than that: the owner's groups, too, and no capabilities, for what an image names by path
+ * or asks the kernel for. Inside or outside the former; not nested.
  */
 int cpx_ipc_drop(struct cpx_rst *r, struct cpx_err *err);
 void cpx_ipc_undrop(struct cpx_rst *r);

@@ -348,7 +348,8 @@ static int fill_zeros(struct cpx_rst *r, const struct cpx_rst_mm *mm, struct tar
 			if (at % CPX_PAGE || end % CPX_PAGE || at >= end || end > CPX_USER_END)
 				return cpx_err_set(err, CPX_E_FORMAT, "zero pages in no place");
 			for (; at < end; at += CPX_PAGE) {
-				int rc = write_pages(to, mm->rec->space, at, zero, CPX_PAGE, err);
+				int rc = write_pages(to, mm->rec->space, at, zero, CPX_PAGE,
+						     err);
 
 				if (rc < 0)
 					return rc;

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * rst_mqueue.c - POSIX message queues: opened or made by name as the owner, emptied, filled with what
- * they held. One without a name is made under a name of its own, which is removed at once.
+ * rst_mqueue.c - POSIX message queues: opened or made by name as the owner, emptied, filled
+ * with what they held. One without a name is made under a name of its own, which is removed at
+ * once.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -45,7 +46,8 @@ static int fill(const struct cpx_rst *r, const struct cpx_rec_mqueue *rec, int f
 
 	if (mq_getattr(fd, &attr))
 		return cpx_err_sys(err, errno, "message queue %s", rec->name);
-	if ((uint64_t)attr.mq_maxmsg != rec->maxmsg || (uint64_t)attr.mq_msgsize != rec->msgsize)
+	if ((uint64_t)attr.mq_maxmsg != rec->maxmsg ||
+	    (uint64_t)attr.mq_msgsize != rec->msgsize)
 		return cpx_err_set(err, CPX_E_CONFLICT,
 				   "message queue %s is there with other limits; remove it",
 				   rec->name);
@@ -61,7 +63,8 @@ static int fill(const struct cpx_rst *r, const struct cpx_rec_mqueue *rec, int f
 
 static int make(struct cpx_rst *r, const struct cpx_rec_mqueue *rec, struct cpx_err *err)
 {
-	struct mq_attr attr = { .mq_maxmsg = (long)rec->maxmsg, .mq_msgsize = (long)rec->msgsize };
+	struct mq_attr attr = { .mq_maxmsg = (long)rec->maxmsg,
+				.mq_msgsize = (long)rec->msgsize };
 	char temp[64];
 	const char *name = rec->name;
 	CPX_AUTO_FD fd = -1;
@@ -77,7 +80,8 @@ static int make(struct cpx_rst *r, const struct cpx_rec_mqueue *rec, struct cpx_
 	rc = cpx_ipc_drop(r, err);
 	if (rc < 0)
 		return rc;
-	fd = mq_open(name, O_RDWR | O_NONBLOCK | O_CLOEXEC | O_CREAT | (rec->unlinked ? O_EXCL : 0),
+	fd = mq_open(name,
+		     O_RDWR | O_NONBLOCK | O_CLOEXEC | O_CREAT | (rec->unlinked ? O_EXCL : 0),
 		     0600, &attr);
 	if (fd >= 0 && rec->unlinked)
 		mq_unlink(name);

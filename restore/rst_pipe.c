@@ -55,7 +55,8 @@ static int fill(const struct cpx_rst *r, const struct cpx_rec_pipe *rec, int fd,
 		p += n;
 		left -= n;
 	}
-	return left ? cpx_err_set(err, CPX_E_FORMAT, "pipe %u: packets do not add up", rec->id) : 0;
+	return left ? cpx_err_set(err, CPX_E_FORMAT, "pipe %u: packets do not add up", rec->id)
+		    : 0;
 }
 
 static int make(struct cpx_rst *r, const struct cpx_rec_pipe *rec, struct cpx_err *err)

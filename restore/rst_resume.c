@@ -3,9 +3,9 @@
  * rst_resume.c - threads that were in a system call go on in it, with the time they had left
  * (chpox/base/timed.h tells the classes).
  *
- * A call with a restart block: the thread runs it here, with what is left as its time-out, until it
- * sleeps; interrupted there, the new kernel holds its deadline in a restart block of its own.
- * Then it gets its own registers, with ax = -516. A call that ends meanwhile gets its
+ * A call with a restart block: the thread runs it here, with what is left as its time-out,
+ * until it sleeps; interrupted there, the new kernel holds its deadline in a restart block of
+ * its own. Then it gets its own registers, with ax = -516. A call that ends meanwhile gets its
  * result. Other calls are issued again by the kernel (ax = -514), unless a handler runs first.
  */
 #include "rst_call.h"
@@ -175,7 +175,8 @@ static int prime(struct cpx_rst_thread *th, const struct cpx_timed *d, uint64_t 
 
 /* The kernel issues it again; the time left goes where the call will look for it. */
 static void issue_again(struct cpx_rst_task *t, struct cpx_rst_thread *th,
-			const struct cpx_timed *d, const uint64_t args[6], struct cpx_patches *p)
+			const struct cpx_timed *d, const uint64_t args[6],
+			struct cpx_patches *p)
 {
 	int64_t left = th->rec->sys_left_ns;
 	CPX_AUTO_FD pidfd = -1;

@@ -43,7 +43,8 @@ struct info { /* the head of siginfo_t of a timer's signal */
 	int32_t signo, error, code, pad, timer_id;
 };
 
-/* --- checks ---------------------------------------------------------------------------------- */
+/* --- checks ----------------------------------------------------------------------------------
+ */
 
 static int check_signals(const struct cpx_state *st, struct cpx_err *err)
 {
@@ -98,7 +99,8 @@ static void sig_released(struct cpx_rst *r, void *priv)
 	cpx_patches_put_back(priv);
 }
 
-/* --- actions --------------------------------------------------------------------------------- */
+/* --- actions ---------------------------------------------------------------------------------
+ */
 
 static int set_action(struct cpx_tracee *t, uint32_t sig, const struct kaction *act,
 		      struct cpx_err *err)
@@ -122,7 +124,8 @@ static uint64_t strays(const struct cpx_rst_task *t)
 		CPX_AUTO_FREE char *text = NULL;
 		char path[64];
 
-		snprintf(path, sizeof(path), "/proc/%d/task/%d/status", t->pid, t->threads[i].t.tid);
+		snprintf(path, sizeof(path), "/proc/%d/task/%d/status", t->pid,
+			 t->threads[i].t.tid);
 		if (cpx_read_file(AT_FDCWD, path, 1 << 20, &text, NULL) < 0 ||
 		    cpx_proc_status_parse(text, &s, NULL) < 0)
 			continue;
@@ -157,7 +160,8 @@ static int sig_late(struct cpx_rst *r, void *priv, struct cpx_rst_task *t, struc
 	return rc;
 }
 
-/* --- queued signals ----------------------------------------------------------------------------- */
+/* --- queued signals
+ * ----------------------------------------------------------------------------- */
 
 static const struct cpx_rec_ptimer *timer_of(const struct cpx_rst *r, uint32_t pid, uint32_t id)
 {
@@ -206,7 +210,8 @@ static int queue_signals(struct cpx_rst *r, struct cpx_rst_task *t, struct cpx_r
 	return rc;
 }
 
-/* --- timers ----------------------------------------------------------------------------------- */
+/* --- timers
+ * ----------------------------------------------------------------------------------- */
 
 static int set_itimers(struct cpx_rst *r, struct cpx_rst_task *t, struct cpx_err *err)
 {
@@ -214,7 +219,8 @@ static int set_itimers(struct cpx_rst *r, struct cpx_rst_task *t, struct cpx_err
 	int rc = 0;
 
 	cpx_state_each(r->st, itimer, i) {
-		/* run down, its signal not taken yet: the kernel starts it again when that is */
+		/* run down, its signal not taken yet: the kernel starts it again when that is
+		 */
 		uint64_t value = i->value_us || i->which != ITIMER_REAL ? i->value_us : 1;
 		const struct itimerval v = {
 			.it_value = { (time_t)(value / 1000000), (time_t)(value % 1000000) },
@@ -251,7 +257,8 @@ static int create_any(struct cpx_tracee *t, const struct cpx_rec_ptimer *p, int3
 	id_at = cpx_tracee_push(t, id, sizeof(*id));
 	if (!at || !id_at)
 		return cpx_err_set(err, CPX_E_SYS, "no room for a call");
-	rc = cpx_tok(t, NULL, err, "timer", SYS_timer_create, (uint64_t)(int64_t)p->clock, at, id_at);
+	rc = cpx_tok(t, NULL, err, "timer", SYS_timer_create, (uint64_t)(int64_t)p->clock, at,
+		     id_at);
 	return rc < 0 ? rc : cpx_tracee_read(t, id_at, id, sizeof(*id), err);
 }
 
@@ -271,7 +278,8 @@ static int create_as(struct cpx_tracee *t, const struct cpx_rec_ptimer *p, bool 
 		if (chosen || id > (int32_t)p->id)
 			break;
 	}
-	return cpx_err_set(err, CPX_E_UNSUPPORTED, "timer id %u cannot be had on this kernel", p->id);
+	return cpx_err_set(err, CPX_E_UNSUPPORTED, "timer id %u cannot be had on this kernel",
+			   p->id);
 }
 
 /* Its signal is queued: so its last expiry is past by what it has run of its period since. */
@@ -316,7 +324,8 @@ static int arm(struct cpx_rst *r, struct cpx_tracee *t, const struct cpx_rec_pti
 	       struct cpx_err *err)
 {
 	struct itimerspec v = {
-		.it_value = { (time_t)(p->value_ns / 1000000000), (long)(p->value_ns % 1000000000) },
+		.it_value = { (time_t)(p->value_ns / 1000000000),
+			      (long)(p->value_ns % 1000000000) },
 		.it_interval = { (time_t)(p->interval_ns / 1000000000),
 				 (long)(p->interval_ns % 1000000000) },
 	};
@@ -347,7 +356,8 @@ static int set_ptimers(struct cpx_rst *r, struct cpx_rst_task *t, struct cpx_err
 		if (rc < 0 || p->pid != t->rec->pid)
 			continue;
 		if (!any) {
-			rc = cpx_tcall(lead, &ret, err, SYS_prctl, PR_TIMER_CREATE_RESTORE_IDS, 1);
+			rc = cpx_tcall(lead, &ret, err, SYS_prctl, PR_TIMER_CREATE_RESTORE_IDS,
+				       1);
 			chosen = rc == 0 && ret == 0;
 			any = true;
 		}
@@ -361,7 +371,8 @@ static int set_ptimers(struct cpx_rst *r, struct cpx_rst_task *t, struct cpx_err
 	return rc;
 }
 
-/* --- the last stage ------------------------------------------------------------------------------ */
+/* --- the last stage
+ * ------------------------------------------------------------------------------ */
 
 static int sig_thread(struct cpx_rst *r, void *priv, struct cpx_rst_task *t,
 		      struct cpx_rst_thread *th, struct cpx_err *err)

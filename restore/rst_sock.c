@@ -94,7 +94,8 @@ static int join_group(int fd, const struct cpx_rec_sockopt *o)
 
 static int set_filter(int fd, const struct cpx_rec_sockopt *o)
 {
-	struct sock_fprog prog = { .len = (unsigned short)(o->value.n / sizeof(struct sock_filter)),
+	struct sock_fprog prog = { .len = (unsigned short)(o->value.n /
+							   sizeof(struct sock_filter)),
 				   .filter = (struct sock_filter *)o->value.p };
 
 	if (o->value.n % sizeof(struct sock_filter) ||
@@ -153,8 +154,8 @@ static int set_opts(struct cpx_rst *r, uint32_t id, int fd, struct cpx_err *err)
 				return cpx_err_sys(err, errno, "multicast group");
 			continue;
 		}
-		if (!getsockopt(fd, (int)o->level, (int)o->opt, now, &len) && len == o->value.n &&
-		    !memcmp(now, o->value.p, len))
+		if (!getsockopt(fd, (int)o->level, (int)o->opt, now, &len) &&
+		    len == o->value.n && !memcmp(now, o->value.p, len))
 			continue;
 		if (o->level == SOL_SOCKET && (o->opt == SO_SNDBUF || o->opt == SO_RCVBUF))
 			rc = set_buffer(fd, (int)o->opt, o);

@@ -4,10 +4,10 @@
  * has been told or not, as it was.
  *
  * It is done while we still hold it, before its actions are set, so that the signal has its
- * default effect; calls can be run in it all the same, and when it is let go the kernel takes it
- * back into the stop without telling anybody. A thread that is resumed for this stands before
- * pause(): should the signal not stop it (the group is an orphan), it sleeps there, and SIGSTOP
- * does.
+ * default effect; calls can be run in it all the same, and when it is let go the kernel takes
+ * it back into the stop without telling anybody. A thread that is resumed for this stands
+ * before pause(): should the signal not stop it (the group is an orphan), it sleeps there, and
+ * SIGSTOP does.
  */
 #include "rst_call.h"
 

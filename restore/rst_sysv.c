@@ -2,9 +2,9 @@
 /*
  * rst_sysv.c - SysV semaphores and message queues.
  *
- * One that is gone is made with its number again. One that is still there is the owner's, and put
- * back to what it was only where nobody but the job has used it since. SEM_UNDO lists are made by
- * the processes themselves, by operations that end at the recorded values.
+ * One that is gone is made with its number again. One that is still there is the owner's, and
+ * put back to what it was only where nobody but the job has used it since. SEM_UNDO lists are
+ * made by the processes themselves, by operations that end at the recorded values.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -42,7 +42,8 @@ static int next_id(const char *what, int id, struct cpx_err *err)
 	return 0;
 }
 
-/* Was it used by the job only? A PID that is nobody's any more may be a former one of the job. */
+/* Was it used by the job only? A PID that is nobody's any more may be a former one of the job.
+ */
 static bool ours(const struct cpx_rst *r, pid_t pid)
 {
 	char path[32];
@@ -61,7 +62,8 @@ static bool may_have(const struct cpx_rst *r, uint32_t uid)
 	return r->opts->trusted || uid == r->opts->owner_uid;
 }
 
-/* --- semaphores ------------------------------------------------------------------------------------ */
+/* --- semaphores
+ * ------------------------------------------------------------------------------------ */
 
 /* Return: 1 there, 0 to be made, or an error. */
 static int look_at_set(const struct cpx_rst *r, const struct cpx_rec_semset *rec,
@@ -73,9 +75,9 @@ static int look_at_set(const struct cpx_rst *r, const struct cpx_rec_semset *rec
 		return 0;
 	if (ds.sem_perm.__key != rec->key || ds.sem_nsems != rec->values.n ||
 	    !may_have(r, ds.sem_perm.uid))
-		return cpx_err_set(err, CPX_E_CONFLICT,
-				   "the number %d of the job's semaphore set belongs to another",
-				   rec->id);
+		return cpx_err_set(
+			err, CPX_E_CONFLICT,
+			"the number %d of the job's semaphore set belongs to another", rec->id);
 	for (uint32_t i = 0; i < rec->values.n; i++)
 		if (!ours(r, semctl(rec->id, (int)i, GETPID))) {
 			cpx_log_note("semaphore set %d was used by others since: left as it is",
@@ -93,7 +95,8 @@ static int make_set(const struct cpx_rst *r, const struct cpx_rec_semset *rec,
 
 	if (rc < 0)
 		return rc;
-	id = semget(rec->key, (int)rec->values.n, IPC_CREAT | IPC_EXCL | (int)(rec->mode & 0777));
+	id = semget(rec->key, (int)rec->values.n,
+		    IPC_CREAT | IPC_EXCL | (int)(rec->mode & 0777));
 	if (id < 0)
 		return cpx_err_sys(err, errno, "making semaphore set %d", rec->id);
 	if (id != rec->id) {
@@ -125,7 +128,8 @@ static int rst_set(struct cpx_rst *r, const struct cpx_rec_semset *rec, struct c
 	int rc;
 
 	if (!rec->values.n || rec->values.n > SEMS_MAX || rec->id < 0)
-		return cpx_err_set(err, CPX_E_FORMAT, "semaphore set %d makes no sense", rec->id);
+		return cpx_err_set(err, CPX_E_FORMAT, "semaphore set %d makes no sense",
+				   rec->id);
 	rc = look_at_set(r, rec, err);
 	if (rc == 0)
 		rc = make_set(r, rec, err);
@@ -153,8 +157,8 @@ static int rst_undo(struct cpx_rst *r, const struct cpx_rec_semundo *u, struct c
 	int rc;
 
 	if (!t || t->rec->state == CPX_TASK_ZOMBIE || t->pid <= 0)
-		return cpx_err_set(err, CPX_E_FORMAT, "SEM_UNDO of process %u, which is not there",
-				   u->pid);
+		return cpx_err_set(err, CPX_E_FORMAT,
+				   "SEM_UNDO of process %u, which is not there", u->pid);
 	tr = &t->threads[0].t;
 	cpx_tracee_reset(tr);
 	addr = cpx_tracee_push(tr, &op, sizeof(op));
@@ -164,7 +168,8 @@ static int rst_undo(struct cpx_rst *r, const struct cpx_rec_semundo *u, struct c
 	return rc < 0 || ret >= 0 ? rc : cpx_err_sys(err, (int)-ret, "semaphore set %d", u->id);
 }
 
-/* --- message queues ---------------------------------------------------------------------------------- */
+/* --- message queues
+ * ---------------------------------------------------------------------------------- */
 
 /* Return: 1 there and emptied, 2 left as it is, 0 to be made, or an error. */
 static int look_at_queue(const struct cpx_rst *r, const struct cpx_rec_msgqueue *rec,
@@ -176,11 +181,12 @@ static int look_at_queue(const struct cpx_rst *r, const struct cpx_rec_msgqueue 
 	if (msgctl(rec->id, IPC_STAT, &ds))
 		return 0;
 	if (ds.msg_perm.__key != rec->key || !may_have(r, ds.msg_perm.uid))
-		return cpx_err_set(err, CPX_E_CONFLICT,
-				   "the number %d of the job's message queue belongs to another",
-				   rec->id);
+		return cpx_err_set(
+			err, CPX_E_CONFLICT,
+			"the number %d of the job's message queue belongs to another", rec->id);
 	if (!ours(r, ds.msg_lspid) || !ours(r, ds.msg_lrpid)) {
-		cpx_log_note("message queue %d was used by others since: left as it is", rec->id);
+		cpx_log_note("message queue %d was used by others since: left as it is",
+			     rec->id);
 		return 2;
 	}
 	buf = malloc(ds.__msg_cbytes + sizeof(long) + 1);
@@ -204,7 +210,8 @@ static int make_queue(const struct cpx_rst *r, const struct cpx_rec_msgqueue *re
 		return cpx_err_sys(err, errno, "making message queue %d", rec->id);
 	if (id != rec->id) {
 		msgctl(id, IPC_RMID, NULL);
-		return cpx_err_set(err, CPX_E_CONFLICT, "message queue %d would be %d", rec->id, id);
+		return cpx_err_set(err, CPX_E_CONFLICT, "message queue %d would be %d", rec->id,
+				   id);
 	}
 	ds.msg_perm.uid = may_have(r, rec->uid) ? rec->uid : r->opts->owner_uid;
 	ds.msg_perm.gid = r->opts->trusted ? rec->gid : r->opts->owner_gid;

@@ -3,9 +3,9 @@
  * rst_task.c - processes and threads as they were: names, limits, scheduling, prctl state.
  *
  * Most is set from outside with the conductor's rights; only what a thread alone can set is
- * a call in it. Limits come in the last stage, since a low one would stop the building, and just
- * before the main thread gives up its identity. What this node cannot give (a CPU that is not
- * here, a lower oom_score_adj) is said and left.
+ * a call in it. Limits come in the last stage, since a low one would stop the building, and
+ * just before the main thread gives up its identity. What this node cannot give (a CPU that is
+ * not here, a lower oom_score_adj) is said and left.
  */
 #include "rst_call.h"
 
@@ -41,10 +41,12 @@ struct attr { /* struct sched_attr of the kernel, first version */
 	uint64_t runtime, deadline, period;
 };
 
-/* --- checks ------------------------------------------------------------------------------------- */
+/* --- checks
+ * ------------------------------------------------------------------------------------- */
 
 /* A soft limit above what we may give would change what the program can do: refused. */
-static int check_limits(const struct cpx_rst *r, const struct cpx_rec_task *t, struct cpx_err *err)
+static int check_limits(const struct cpx_rst *r, const struct cpx_rec_task *t,
+			struct cpx_err *err)
 {
 	if (t->state == CPX_TASK_ZOMBIE)
 		return 0;
@@ -55,17 +57,19 @@ static int check_limits(const struct cpx_rst *r, const struct cpx_rec_task *t, s
 		struct rlimit own;
 
 		if (soft > hard)
-			return cpx_err_set(err, CPX_E_FORMAT, "process %u: limit %u", t->pid, i);
+			return cpx_err_set(err, CPX_E_FORMAT, "process %u: limit %u", t->pid,
+					   i);
 		if (getrlimit((__rlimit_resource_t)i, &own) < 0 || soft <= own.rlim_max ||
 		    r->opts->force)
 			continue;
-		if (setrlimit((__rlimit_resource_t)i, &(struct rlimit){ own.rlim_cur, hard }) == 0)
+		if (setrlimit((__rlimit_resource_t)i, &(struct rlimit){ own.rlim_cur, hard }) ==
+		    0)
 			continue;
-		return cpx_err_set(err, CPX_E_PERM,
-				   "process %u needs limit %u at %llu, this node allows %llu; raise "
-				   "the hard limit or use --force",
-				   t->pid, i, (unsigned long long)soft,
-				   (unsigned long long)own.rlim_max);
+		return cpx_err_set(
+			err, CPX_E_PERM,
+			"process %u needs limit %u at %llu, this node allows %llu; raise "
+			"the hard limit or use --force",
+			t->pid, i, (unsigned long long)soft, (unsigned long long)own.rlim_max);
 	}
 	return 0;
 }
@@ -80,13 +84,14 @@ static int core_prepare(struct cpx_rst *r, void **priv, struct cpx_err *err)
 			return rc;
 	}
 	cpx_state_each(r->st, thread, th)
-		if (th->affinity.n > 65536 || (th->robust_list && th->robust_len != ROBUST_HEAD) ||
-		    th->pdeathsig > 64)
+		if (th->affinity.n > 65536 ||
+		    (th->robust_list && th->robust_len != ROBUST_HEAD) || th->pdeathsig > 64)
 			return cpx_err_set(err, CPX_E_FORMAT, "thread %u is damaged", th->tid);
 	return cpx_rst_creds_check(r, err);
 }
 
-/* --- before the threads exist ------------------------------------------------------------------- */
+/* --- before the threads exist
+ * ------------------------------------------------------------------- */
 
 static int core_task(struct cpx_rst *r, void *priv, struct cpx_rst_task *t, struct cpx_err *err)
 {
@@ -96,13 +101,15 @@ static int core_task(struct cpx_rst *r, void *priv, struct cpx_rst_task *t, stru
 	(void)priv;
 	/* threads inherit it */
 	if (t->rec->personality != (uint32_t)personality(0xffffffff))
-		rc = cpx_tok(lead, NULL, err, "personality", SYS_personality, t->rec->personality);
+		rc = cpx_tok(lead, NULL, err, "personality", SYS_personality,
+			     t->rec->personality);
 	if (rc == 0 && t->fs_of == t)
 		rc = cpx_tok(lead, NULL, err, "umask", SYS_umask, t->rec->umask & 0777);
 	return rc < 0 ? rc : cpx_rst_filters_common(r, t, err);
 }
 
-/* --- one thread --------------------------------------------------------------------------------- */
+/* --- one thread
+ * --------------------------------------------------------------------------------- */
 
 static int set_areas(struct cpx_rst_thread *th, struct cpx_err *err)
 {
@@ -111,7 +118,8 @@ static int set_areas(struct cpx_rst_thread *th, struct cpx_err *err)
 		uint64_t sp;
 		uint32_t flags, pad;
 		uint64_t size;
-	} ss = { rec->altstack_sp, rec->altstack_flags & SS_AUTODISARM_FLAG, 0, rec->altstack_size };
+	} ss = { rec->altstack_sp, rec->altstack_flags & SS_AUTODISARM_FLAG, 0,
+		 rec->altstack_size };
 	uint64_t at;
 	int rc = 0;
 
@@ -128,8 +136,8 @@ static int set_areas(struct cpx_rst_thread *th, struct cpx_err *err)
 		rc = cpx_tok(&th->t, NULL, err, "clear_tid address", SYS_set_tid_address,
 			     rec->clear_tid);
 	if (rc == 0 && rec->rseq_addr)
-		rc = cpx_tok(&th->t, NULL, err, "rseq", SYS_rseq, rec->rseq_addr, rec->rseq_size, 0,
-			     rec->rseq_sig);
+		rc = cpx_tok(&th->t, NULL, err, "rseq", SYS_rseq, rec->rseq_addr,
+			     rec->rseq_size, 0, rec->rseq_sig);
 	return rc;
 }
 
@@ -173,8 +181,8 @@ static int set_sched(struct cpx_rst_thread *th, struct cpx_err *err)
 
 	if (rec->affinity.n &&
 	    syscall(SYS_sched_setaffinity, th->t.tid, rec->affinity.n, rec->affinity.p) < 0)
-		cpx_log_note("thread %u: none of its CPUs is here, it may use all: %s", rec->tid,
-			     strerror(errno));
+		cpx_log_note("thread %u: none of its CPUs is here, it may use all: %s",
+			     rec->tid, strerror(errno));
 	if (rec->sched_policy != SCHED_DEADLINE)
 		a.runtime = a.deadline = a.period = 0;
 	if (syscall(SYS_sched_getattr, th->t.tid, &now, sizeof(now), 0) == 0 &&
@@ -195,7 +203,8 @@ static int set_ioprio(struct cpx_rst_thread *th)
 	return 0;
 }
 
-/* --- the process, with its main thread ------------------------------------------------------------ */
+/* --- the process, with its main thread
+ * ------------------------------------------------------------ */
 
 static void set_one_limit(const struct cpx_rst_task *t, uint32_t i)
 {
@@ -213,7 +222,8 @@ static void set_one_limit(const struct cpx_rst_task *t, uint32_t i)
 	prlimit(t->pid, (__rlimit_resource_t)i, &want, NULL);
 }
 
-static void write_proc(const struct cpx_rst_task *t, const char *file, const char *fmt, long value)
+static void write_proc(const struct cpx_rst_task *t, const char *file, const char *fmt,
+		       long value)
 {
 	char path[64], text[32];
 	CPX_AUTO_FD fd = -1;
@@ -222,8 +232,8 @@ static void write_proc(const struct cpx_rst_task *t, const char *file, const cha
 	snprintf(path, sizeof(path), "/proc/%d/%s", t->pid, file);
 	fd = open(path, O_WRONLY | O_CLOEXEC);
 	if (fd < 0 || write(fd, text, (size_t)n) != n)
-		cpx_log_note("process %u: %s cannot be set to %s here: %s", t->rec->pid, file, text,
-			     strerror(errno));
+		cpx_log_note("process %u: %s cannot be set to %s here: %s", t->rec->pid, file,
+			     text, strerror(errno));
 }
 
 static void set_process_outside(const struct cpx_rst_task *t)
@@ -243,14 +253,15 @@ static int set_process_inside(struct cpx_rst_task *t, struct cpx_err *err)
 			 t->rec->subreaper != 0);
 
 	if (rc == 0 && t->rec->thp_disable)
-		rc = cpx_tok(lead, NULL, err, "huge page switch", SYS_prctl, PR_SET_THP_DISABLE, 1);
+		rc = cpx_tok(lead, NULL, err, "huge page switch", SYS_prctl, PR_SET_THP_DISABLE,
+			     1);
 	/* giving up an identity changed it; 2 is what only the kernel sets */
 	if (rc == 0)
 		rc = cpx_tok(lead, NULL, err, "dumpable", SYS_prctl, PR_SET_DUMPABLE,
 			     t->rec->dumpable == 1);
 	if (rc == 0 && t->rec->mdwe)
-		rc = cpx_tok(lead, NULL, err, "memory-deny-write-execute", SYS_prctl, PR_SET_MDWE,
-			     t->rec->mdwe);
+		rc = cpx_tok(lead, NULL, err, "memory-deny-write-execute", SYS_prctl,
+			     PR_SET_MDWE, t->rec->mdwe);
 	return rc;
 }
 

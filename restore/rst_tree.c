@@ -97,8 +97,8 @@ static int until_asleep(pid_t pid, struct cpx_err *err)
 		if (atoi(text) == SYS_pause && text[0] == '3')
 			return 0;
 		if (cpx_mono_ns() > end)
-			return cpx_err_set(err, CPX_E_TIMEOUT, "new process %d does not come up",
-					   pid);
+			return cpx_err_set(err, CPX_E_TIMEOUT,
+					   "new process %d does not come up", pid);
 		usleep(20);
 	}
 }
@@ -576,7 +576,8 @@ static int end_leader(struct cpx_rst_task *t, struct cpx_err *err)
 	if (ptrace(PTRACE_SETOPTIONS, lead->tid, NULL, NULL) < 0 ||
 	    ptrace(PTRACE_SETREGSET, lead->tid, (void *)NT_PRSTATUS, &iov) < 0 ||
 	    ptrace(PTRACE_CONT, lead->tid, NULL, NULL) < 0)
-		return cpx_err_sys(err, errno, "end the main thread of process %u", t->rec->pid);
+		return cpx_err_sys(err, errno, "end the main thread of process %u",
+				   t->rec->pid);
 	lead->borrowed = false;
 	lead->home->user = NULL;
 	for (int i = 0; i < 20000; i++) {

@@ -2,10 +2,11 @@
 /*
  * rst_tty.c - terminals.
  *
- * A pty of the job is made with its number again where that is free, filled, and only then given
- * its modes. A terminal from outside is the caller's replacement for a standard stream, or the same
- * terminal opened by its name. A session leader takes its controlling terminal before it forks, for
- * its children inherit it and cannot get it otherwise; it names the foreground group in the end.
+ * A pty of the job is made with its number again where that is free, filled, and only then
+ * given its modes. A terminal from outside is the caller's replacement for a standard stream,
+ * or the same terminal opened by its name. A session leader takes its controlling terminal
+ * before it forks, for its children inherit it and cannot get it otherwise; it names the
+ * foreground group in the end.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -58,7 +59,8 @@ static int modes_of(const struct cpx_rec_tty *rec, struct termios2 *tio, struct 
 	return 0;
 }
 
-/* --- making a pty -------------------------------------------------------------------------- */
+/* --- making a pty --------------------------------------------------------------------------
+ */
 
 static int open_ptmx(const struct cpx_rst *r)
 {
@@ -100,8 +102,8 @@ static int open_master(const struct cpx_rst *r, const struct cpx_rec_tty *rec,
 		fd = try_master(r, rec->index, &index, err);
 	}
 	if (fd >= 0 && (int)index != rec->index)
-		cpx_log_note("pty %d is in use on this machine: the job's is %u now", rec->index,
-			     index);
+		cpx_log_note("pty %d is in use on this machine: the job's is %u now",
+			     rec->index, index);
 	return fd;
 }
 
@@ -116,7 +118,8 @@ static int peer(int master, int flags, struct cpx_err *err)
 static void without_echo(struct termios2 *t)
 {
 	t->c_lflag &= ~(unsigned)(ECHO | ECHOE | ECHOK | ECHONL | ECHOCTL | ISIG);
-	t->c_iflag &= ~(unsigned)(ICRNL | INLCR | IGNCR | ISTRIP | IUCLC | PARMRK | IXON | IXOFF);
+	t->c_iflag &=
+		~(unsigned)(ICRNL | INLCR | IGNCR | ISTRIP | IUCLC | PARMRK | IXON | IXOFF);
 	t->c_oflag &= ~(unsigned)OPOST;
 }
 
@@ -213,7 +216,8 @@ static int open_pty(struct cpx_rst *r, const struct cpx_rec_tty *rec, bool maste
 	return fd;
 }
 
-/* --- terminals from outside -------------------------------------------------------------------- */
+/* --- terminals from outside
+ * -------------------------------------------------------------------- */
 
 /* The caller's replacement: of the same standard stream, else of any. */
 static int replacement(const struct cpx_rst *r, uint32_t ofd)
@@ -239,8 +243,8 @@ static int hung_up(struct cpx_rst *r, const struct cpx_rec_tty *rec, int flags,
 	return peer(master, flags & O_ACCMODE, err);
 }
 
-static int open_outside(struct cpx_rst *r, const struct cpx_rec_tty *rec, uint32_t ofd, int flags,
-			struct cpx_err *err)
+static int open_outside(struct cpx_rst *r, const struct cpx_rec_tty *rec, uint32_t ofd,
+			int flags, struct cpx_err *err)
 {
 	int given = replacement(r, ofd), fd;
 	struct termios2 tio;
@@ -255,7 +259,9 @@ static int open_outside(struct cpx_rst *r, const struct cpx_rec_tty *rec, uint32
 	fd = cpx_ipc_drop(r, err);
 	if (fd < 0)
 		return fd;
-	fd = rec->path ? open(rec->path, (flags & O_ACCMODE) | O_NOCTTY | O_CLOEXEC | O_NONBLOCK) : -1;
+	fd = rec->path
+		     ? open(rec->path, (flags & O_ACCMODE) | O_NOCTTY | O_CLOEXEC | O_NONBLOCK)
+		     : -1;
 	cpx_ipc_undrop(r);
 	if (fd >= 0 && !fstat(fd, &st) && S_ISCHR(st.st_mode) && st.st_rdev == rec->rdev &&
 	    st.st_uid == rec->uid) {
@@ -270,9 +276,11 @@ static int open_outside(struct cpx_rst *r, const struct cpx_rec_tty *rec, uint32
 			     rec->path ? rec->path : "(none)");
 		return hung_up(r, rec, flags, err);
 	}
-	return cpx_err_set(err, CPX_E_NOENT,
-			   "the job was on terminal %s, which is gone; restore it from a terminal, or "
-			   "with --force as if it had been hung up", rec->path ? rec->path : "(none)");
+	return cpx_err_set(
+		err, CPX_E_NOENT,
+		"the job was on terminal %s, which is gone; restore it from a terminal, or "
+		"with --force as if it had been hung up",
+		rec->path ? rec->path : "(none)");
 }
 
 int cpx_rst_tty(struct cpx_rst *r, const struct cpx_rec_ofd *ofd, struct cpx_err *err)
@@ -290,7 +298,8 @@ int cpx_rst_tty(struct cpx_rst *r, const struct cpx_rec_ofd *ofd, struct cpx_err
 	return open_pty(r, rec, end->master, (int)ofd->flags, err);
 }
 
-/* --- sessions ------------------------------------------------------------------------------------ */
+/* --- sessions
+ * ------------------------------------------------------------------------------------ */
 
 /* A number of @t that is a slave of @rec; -1. */
 static int slave_in(const struct cpx_rst *r, const struct cpx_rst_task *t,
@@ -367,7 +376,8 @@ int cpx_rst_tty_leader(struct cpx_rst *r, struct cpx_rst_task *t, struct cpx_err
 		return fd;
 	if (fd < 0) {
 		/* its descriptors decide whether the restore can go on without the terminal */
-		cpx_log_note("process %u goes on without its controlling terminal", t->rec->pid);
+		cpx_log_note("process %u goes on without its controlling terminal",
+			     t->rec->pid);
 		return 0;
 	}
 	num = cpx_rst_give_fd(r, t, fd, -1, true, err);
@@ -383,8 +393,8 @@ int cpx_rst_tty_leader(struct cpx_rst *r, struct cpx_rst_task *t, struct cpx_err
 }
 
 /* The foreground group, named by the leader, whose terminal it is. */
-static int set_foreground(struct cpx_rst *r, struct cpx_rst_task *t, const struct cpx_rec_tty *rec,
-			  struct cpx_err *err)
+static int set_foreground(struct cpx_rst *r, struct cpx_rst_task *t,
+			  const struct cpx_rec_tty *rec, struct cpx_err *err)
 {
 	struct cpx_tracee *tr = &t->threads[0].t;
 	int num = slave_in(r, t, rec), opened = -1, rc;

@@ -2,13 +2,13 @@
 /*
  * rst_unix.c - unix sockets: all are made when the first one is asked for.
  *
- * Making: a connected pair without names is a socketpair(); one with a name is made as it was, by
- * a listening socket of that name, connect and accept. Who calls listen() and who connect() decides
- * what SO_PEERCRED says later, so those calls run in the processes that were recorded. Names whose
- * file is gone come first and lose it again; those that keep it are bound last. Clients in a backlog
- * connect when their listener listens.
- * Late, when all descriptors of the job exist: queues are filled by sending, datagram sockets connect,
- * then shutdown, options, and the ends that were closed in the job are closed.
+ * Making: a connected pair without names is a socketpair(); one with a name is made as it was,
+ * by a listening socket of that name, connect and accept. Who calls listen() and who connect()
+ * decides what SO_PEERCRED says later, so those calls run in the processes that were recorded.
+ * Names whose file is gone come first and lose it again; those that keep it are bound last.
+ * Clients in a backlog connect when their listener listens. Late, when all descriptors of the
+ * job exist: queues are filled by sending, datagram sockets connect, then shutdown, options,
+ * and the ends that were closed in the job are closed.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -98,8 +98,8 @@ static const char *file_path(const struct cpx_rst *r, uint32_t id)
  * The directory that a relative name counted from: the absolute path without the name, else a
  * working directory of the job. "": the name is absolute.
  */
-static int base_dir(const struct cpx_rst *r, const struct cpx_rec_sock *rec, const struct name *n,
-		    char *dir, size_t size, struct cpx_err *err)
+static int base_dir(const struct cpx_rst *r, const struct cpx_rec_sock *rec,
+		    const struct name *n, char *dir, size_t size, struct cpx_err *err)
 {
 	size_t plen, nlen = strnlen(n->un.sun_path, sizeof(n->un.sun_path));
 	const char *tail = n->un.sun_path;
@@ -128,8 +128,8 @@ static int base_dir(const struct cpx_rst *r, const struct cpx_rec_sock *rec, con
 }
 
 /*
- * A relative name whose file is gone anyway is bound in an empty directory of our own, in the child.
- * Return: errno or 0.
+ * A relative name whose file is gone anyway is bound in an empty directory of our own, in the
+ * child. Return: errno or 0.
  */
 static int bind_aside(int fd, const struct name *n)
 {
@@ -202,8 +202,8 @@ static int bind_there(int fd, int type, const char *dir, const struct name *n,
 }
 
 /* Give @fd the name in @which (rec's own or its peer's); its file stays if @keep. */
-static int bind_name(struct cpx_rst *r, int fd, const struct cpx_rec_sock *rec, const struct cpx_blob *which,
-		     bool keep, struct cpx_err *err)
+static int bind_name(struct cpx_rst *r, int fd, const struct cpx_rec_sock *rec,
+		     const struct cpx_blob *which, bool keep, struct cpx_err *err)
 {
 	char dir[4096];
 	struct name n;
@@ -238,7 +238,8 @@ static int bind_name(struct cpx_rst *r, int fd, const struct cpx_rec_sock *rec, 
 	return 0;
 }
 
-/* The address to reach @fd at, whatever stands at its path by now. @file: keep it open till then. */
+/* The address to reach @fd at, whatever stands at its path by now. @file: keep it open till
+ * then. */
 static int address_of(int fd, struct name *n, int *file, struct cpx_err *err)
 {
 	n->len = sizeof(n->un);
@@ -292,15 +293,17 @@ static int switch_ids(struct as *a, bool back, int64_t was[2], struct cpx_err *e
 	if (rc >= 0)
 		rc = cpx_tcall(tr, &was[1], err, SYS_getegid, 0);
 	if (rc >= 0)
-		rc = cpx_tcall(tr, &ret, err, SYS_setresgid, (uint64_t)-1, a->gid, (uint64_t)-1);
+		rc = cpx_tcall(tr, &ret, err, SYS_setresgid, (uint64_t)-1, a->gid,
+			       (uint64_t)-1);
 	if (rc >= 0)
-		rc = cpx_tcall(tr, &ret, err, SYS_setresuid, (uint64_t)-1, a->uid, (uint64_t)-1);
+		rc = cpx_tcall(tr, &ret, err, SYS_setresuid, (uint64_t)-1, a->uid,
+			       (uint64_t)-1);
 	return rc;
 }
 
 /* One call in the task, under the recorded effective ids. */
-static int call_as(struct as *a, const char *what, long nr, uint64_t a0, uint64_t a1, uint64_t a2,
-		   uint64_t a3, struct cpx_err *err)
+static int call_as(struct as *a, const char *what, long nr, uint64_t a0, uint64_t a1,
+		   uint64_t a2, uint64_t a3, struct cpx_err *err)
 {
 	struct cpx_tracee *tr = &a->t->threads[0].t;
 	int64_t was[2] = { 0, 0 }, ret = 0;
@@ -361,9 +364,9 @@ static int connect_as(struct as *a, int fd, int target, struct cpx_err *err)
 	}
 	cpx_tracee_reset(&a->t->threads[0].t);
 	addr = cpx_tracee_push(&a->t->threads[0].t, &n.un, n.len);
-	rc = addr ? call_as(a, "connecting a unix socket", SYS_connect, (uint64_t)num, addr, n.len,
-			    0, err) :
-		    cpx_err_set(err, CPX_E_SYS, "no room for a call's arguments");
+	rc = addr ? call_as(a, "connecting a unix socket", SYS_connect, (uint64_t)num, addr,
+			    n.len, 0, err)
+		  : cpx_err_set(err, CPX_E_SYS, "no room for a call's arguments");
 	cpx_tracee_reset(&a->t->threads[0].t);
 	rc2 = close_in(a, num, rc < 0 ? NULL : err);
 	if (rc2 >= 0 && fnum >= 0)
@@ -385,8 +388,8 @@ static int socketpair_as(struct as *a, int type, int fds[2], struct cpx_err *err
 	addr = cpx_tracee_push(tr, NULL, sizeof(nums));
 	if (!addr)
 		return cpx_err_set(err, CPX_E_SYS, "no room for a call's arguments");
-	rc = call_as(a, "socketpair", SYS_socketpair, AF_UNIX, (uint64_t)(type | SOCK_CLOEXEC), 0,
-		     addr, err);
+	rc = call_as(a, "socketpair", SYS_socketpair, AF_UNIX, (uint64_t)(type | SOCK_CLOEXEC),
+		     0, addr, err);
 	if (rc >= 0)
 		rc = cpx_tracee_read(tr, addr, nums, sizeof(nums), err);
 	cpx_tracee_reset(tr);
@@ -421,8 +424,8 @@ static bool keeps_file(const struct cpx_rec_sock *rec)
 }
 
 /*
- * A connected pair: @fds[0] becomes @rec, @fds[1] what @rec sees as its peer (@peer, or NULL for one
- * that is closed). The one that was accepted carries its listener's name.
+ * A connected pair: @fds[0] becomes @rec, @fds[1] what @rec sees as its peer (@peer, or NULL
+ * for one that is closed). The one that was accepted carries its listener's name.
  */
 static int connected_pair(struct cpx_rst *r, const struct cpx_rec_sock *rec,
 			  const struct cpx_rec_sock *peer, int fds[2], struct cpx_err *err)
@@ -470,7 +473,8 @@ static int connected_pair(struct cpx_rst *r, const struct cpx_rec_sock *rec,
 	return 0;
 }
 
-static int make_connected(struct cpx_rst *r, const struct cpx_rec_sock *rec, struct cpx_err *err)
+static int make_connected(struct cpx_rst *r, const struct cpx_rec_sock *rec,
+			  struct cpx_err *err)
 {
 	const struct cpx_rec_sock *peer = NULL;
 	int fds[2] = { -1, -1 }, rc;
@@ -631,7 +635,9 @@ static size_t queue_bytes(const struct cpx_rst *r, uint32_t id)
 static int send_message(struct cpx_rst *r, int fd, const struct cpx_rec_sockmsg *m,
 			const struct name *to, struct cpx_err *err)
 {
-	char control[CMSG_SPACE(FDS_MAX * sizeof(int)) + CMSG_SPACE(sizeof(struct ucred))] = { 0 };
+	char control[CMSG_SPACE(FDS_MAX * sizeof(int)) + CMSG_SPACE(sizeof(struct ucred))] = {
+		0
+	};
 	struct iovec iov = { (void *)m->data.p, m->data.n };
 	struct msghdr h = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = control };
 	struct cmsghdr *cm = (void *)control;
@@ -775,8 +781,9 @@ static int settle(struct cpx_rst *r, const struct cpx_rec_sock *rec, struct cpx_
 			return cpx_err_sys(err, errno, "a connection that was reset");
 		cpx_close(&other->fd);
 	}
-	if ((rec->state == CPX_SOCK_CONNECTED || rec->type == SOCK_DGRAM) && (rec->shutdown & 3) &&
-	    shutdown(fd, (int)(rec->shutdown & 3) - 1) && errno != ENOTCONN)
+	if ((rec->state == CPX_SOCK_CONNECTED || rec->type == SOCK_DGRAM) &&
+	    (rec->shutdown & 3) && shutdown(fd, (int)(rec->shutdown & 3) - 1) &&
+	    errno != ENOTCONN)
 		return cpx_err_sys(err, errno, "shutdown");
 	return 0;
 }
@@ -784,7 +791,8 @@ static int settle(struct cpx_rst *r, const struct cpx_rec_sock *rec, struct cpx_
 int cpx_rst_unix_late(struct cpx_rst *r, struct cpx_err *err)
 {
 	static int (*const stages[])(struct cpx_rst *, const struct cpx_rec_sock *,
-				     struct cpx_err *) = { fill_queue, connect_datagram, settle };
+				     struct cpx_err *) = { fill_queue, connect_datagram,
+							   settle };
 
 	if (!cpx_rst_ipc_of(r)->unix_made)
 		return 0;

@@ -49,8 +49,9 @@ struct cpx_store_opts {
 	 */
 	uint32_t uid, gid;
 	/*
-	 * Memory of cpx_code_cache_size() bytes, at first zero, in which it is remembered which files
-	 * were hashed; shared by processes that use stores one after the other. NULL: none.
+	 * Memory of cpx_code_cache_size() bytes, at first zero, in which it is remembered which
+	 * files were hashed; shared by processes that use stores one after the other. NULL:
+	 * none.
 	 */
 	void *code_cache;
 };

@@ -14,7 +14,8 @@ struct cpx_err;
 #define CPX_CGROUP_PATH 512
 #define CPX_CGROUP_NAME 128
 
-/* The group of job @job of state directory @dir: several directories may have jobs of one name. */
+/* The group of job @job of state directory @dir: several directories may have jobs of one name.
+ */
 int cpx_cgroup_job(const char *dir, const char *job, char name[CPX_CGROUP_NAME],
 		   struct cpx_err *err);
 

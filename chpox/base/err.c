@@ -86,9 +86,10 @@ int cpx_err_wrap(struct cpx_err *err, const char *fmt, ...)
 const char *cpx_err_name(int code)
 {
 	static const char *const names[] = {
-		"ok",	   "out of memory", "I/O error",      "limit",	 "bad format", "bad checksum",
-		"not found", "exists",	    "not permitted",  "unsupported", "busy",	 "timed out",
-		"gone",	   "bad argument",  "conflict",	      "system error", "no space",
+		"ok",		"out of memory", "I/O error", "limit",	       "bad format",
+		"bad checksum", "not found",	 "exists",    "not permitted", "unsupported",
+		"busy",		"timed out",	 "gone",      "bad argument",  "conflict",
+		"system error", "no space",
 	};
 
 	if (code > 0 || -code >= (int)(sizeof(names) / sizeof(names[0])))

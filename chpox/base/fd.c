@@ -111,8 +111,8 @@ ssize_t cpx_read_file(int dirfd, const char *path, size_t limit, char **out,
 		if (len < cap)
 			break;
 		if (cap > limit)
-			return cpx_err_set(err, CPX_E_LIMIT, "%s is larger than %zu bytes", path,
-					   limit);
+			return cpx_err_set(err, CPX_E_LIMIT, "%s is larger than %zu bytes",
+					   path, limit);
 		cap *= 4;
 	}
 	buf[len] = 0;

@@ -43,7 +43,8 @@ int cpx_write_full(int fd, const void *buf, size_t n);
 ssize_t cpx_read_file(int dirfd, const char *path, size_t limit, char **out,
 		      struct cpx_err *err);
 
-/* One message with up to 250 descriptors over a unix socket. Return: 0 or bytes, or -1 with errno. */
+/* One message with up to 250 descriptors over a unix socket. Return: 0 or bytes, or -1 with
+ * errno. */
 int cpx_send_fds(int sock, const void *buf, size_t len, const int *fds, size_t nfds);
 ssize_t cpx_recv_fds(int sock, void *buf, size_t len, int *fds, size_t max, size_t *nfds);
 

@@ -36,14 +36,17 @@ static struct cpx_patch *add(struct cpx_patches *p, pid_t pid, pid_t tid, long n
 	if (!v)
 		return NULL;
 	p->v = v;
-	v[p->n] = (struct cpx_patch){ .pid = pid, .tid = tid, .nr = nr, .mem_fd = -1, .sock_fd = -1 };
+	v[p->n] = (struct cpx_patch){
+		.pid = pid, .tid = tid, .nr = nr, .mem_fd = -1, .sock_fd = -1
+	};
 	return &v[p->n];
 }
 
 void cpx_patch_memory(struct cpx_patches *p, pid_t pid, pid_t tid, long nr, int mem_fd,
 		      uint64_t addr, int64_t left_ns)
 {
-	struct timespec ts = { .tv_sec = left_ns / 1000000000, .tv_nsec = left_ns % 1000000000 };
+	struct timespec ts = { .tv_sec = left_ns / 1000000000,
+			       .tv_nsec = left_ns % 1000000000 };
 	struct cpx_patch *v = add(p, pid, tid, nr);
 
 	if (!v || cpx_pread_full(mem_fd, v->was, sizeof(v->was), addr) != sizeof(v->was))
@@ -114,7 +117,8 @@ void cpx_patches_put_back(struct cpx_patches *p)
 	struct timespec nap = { .tv_nsec = 50000 };
 
 	for (size_t i = 0; i < p->n; i++) {
-		while (!asleep_in(p->v[i].pid, p->v[i].tid, p->v[i].nr) && cpx_mono_ns() < until)
+		while (!asleep_in(p->v[i].pid, p->v[i].tid, p->v[i].nr) &&
+		       cpx_mono_ns() < until)
 			nanosleep(&nap, NULL);
 		put_back(&p->v[i]);
 	}

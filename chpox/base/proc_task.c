@@ -87,7 +87,8 @@ static bool take_u32(const char **p, int base, uint32_t *out)
 
 static int bad(struct cpx_err *err, const char *file, const char *what)
 {
-	return cpx_err_set(err, CPX_E_FORMAT, "/proc/PID/%s makes no sense at '%s'", file, what);
+	return cpx_err_set(err, CPX_E_FORMAT, "/proc/PID/%s makes no sense at '%s'", file,
+			   what);
 }
 
 /* --- status ------------------------------------------------------------------------------- */
@@ -160,7 +161,8 @@ static int parse_status(const char *text, struct cpx_proc_status *s, struct cpx_
 	s->thp_enabled = !line_u64(text, "THP_enabled:", 10, &v) || v != 0;
 	s->no_new_privs = line_u64(text, "NoNewPrivs:", 10, &v) && v;
 	s->seccomp = line_u64(text, "Seccomp:", 10, &v) ? (uint32_t)(v & 0xff) : 0;
-	s->seccomp_filters = line_u64(text, "Seccomp_filters:", 10, &v) && v <= 65536 ? (uint32_t)v : 0;
+	s->seccomp_filters =
+		line_u64(text, "Seccomp_filters:", 10, &v) && v <= 65536 ? (uint32_t)v : 0;
 	s->tracer = line_u64(text, "TracerPid:", 10, &v) && v <= INT32_MAX ? (pid_t)v : 0;
 	p = find_line(text, "x86_Thread_features:");
 	s->shadow_stack = p && strncmp(p, "shstk", 5) == 0;
@@ -278,7 +280,9 @@ static bool parse_notify(const char *p, struct cpx_proc_timer *t)
 	static const struct {
 		const char *name;
 		uint32_t how;
-	} hows[] = { { "signal/", SIGEV_SIGNAL }, { "none/", SIGEV_NONE }, { "thread/", SIGEV_THREAD } };
+	} hows[] = { { "signal/", SIGEV_SIGNAL },
+		     { "none/", SIGEV_NONE },
+		     { "thread/", SIGEV_THREAD } };
 	uint64_t v;
 
 	for (size_t i = 0; i < sizeof(hows) / sizeof(hows[0]); i++) {
@@ -341,9 +345,11 @@ int cpx_proc_timers_parse(const char *text, struct cpx_proc_timer **out, struct 
 
 	for (const char *p = text; *p; n++) {
 		if (n == CPX_PROC_TIMERS_MAX)
-			return cpx_err_set(err, CPX_E_LIMIT, "more than %d timers", CPX_PROC_TIMERS_MAX);
+			return cpx_err_set(err, CPX_E_LIMIT, "more than %d timers",
+					   CPX_PROC_TIMERS_MAX);
 		if (n == cap) {
-			void *bigger = realloc(list, (cap = cap ? 2 * cap : 16) * sizeof(*list));
+			void *bigger =
+				realloc(list, (cap = cap ? 2 * cap : 16) * sizeof(*list));
 
 			if (!bigger)
 				return cpx_err_set(err, CPX_E_NOMEM, "no memory for timers");
@@ -420,10 +426,12 @@ int cpx_proc_timer_list_parse(const char *text, struct cpx_sleep_timer **out, in
 			if (n == CPX_PROC_TIMERS_MAX)
 				break;
 			if (n == cap) {
-				void *b = realloc(list, (cap = cap ? 2 * cap : 64) * sizeof(*list));
+				void *b = realloc(list,
+						  (cap = cap ? 2 * cap : 64) * sizeof(*list));
 
 				if (!b)
-					return cpx_err_set(err, CPX_E_NOMEM, "no memory for timers");
+					return cpx_err_set(err, CPX_E_NOMEM,
+							   "no memory for timers");
 				list = b;
 			}
 			t.cpu = (int32_t)cpu;
@@ -435,7 +443,8 @@ int cpx_proc_timer_list_parse(const char *text, struct cpx_sleep_timer **out, in
 	return (int)n;
 }
 
-/* --- syscall, sched, timens ---------------------------------------------------------------- */
+/* --- syscall, sched, timens ----------------------------------------------------------------
+ */
 
 int cpx_proc_syscall_parse(const char *text, struct cpx_proc_syscall *out, struct cpx_err *err)
 {

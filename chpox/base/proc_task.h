@@ -3,8 +3,8 @@
  * proc_task.h - the text of /proc/PID files that tell about processes and threads, taken apart.
  *
  * Pure: text in, struct out; nothing is opened here. The text is NUL-terminated, as
- * cpx_read_file() gives it, and hostile: each parser accepts any bytes, checks every number, and
- * writes its output only on success. A line that an older kernel does not have reads as the
+ * cpx_read_file() gives it, and hostile: each parser accepts any bytes, checks every number,
+ * and writes its output only on success. A line that an older kernel does not have reads as the
  * default named at the field. Lists are malloc'ed; the caller frees them with free().
  */
 #ifndef CPX_BASE_PROC_TASK_H
@@ -48,7 +48,7 @@ struct cpx_proc_stat {
 	int64_t nice;
 	int32_t exit_signal;
 	int32_t processor;	/* where it ran last */
-	int32_t exit_code;	/* zombie: its status; stopped: the report its parent has not had */
+	int32_t exit_code; /* zombie: its status; stopped: the report its parent has not had */
 };
 
 #define CPX_PF_FORKNOEXEC 0x40u

@@ -90,7 +90,8 @@ int cpx_timed_ms(int64_t left_ns)
 	return (int)((left_ns + 999999) / 1000000);
 }
 
-/* --- restart_syscall ------------------------------------------------------------------------ */
+/* --- restart_syscall ------------------------------------------------------------------------
+ */
 
 /* Could these be the arguments of call @nr with a time-out that has a restart block? */
 static bool plausible(long nr, const uint64_t args[6])
@@ -150,7 +151,8 @@ long cpx_timed_guess(const uint64_t args[6], const uint8_t *code, size_t n, cons
 	for (size_t i = 0; i < NBLOCKS; i++) {
 		if (!plausible(blocks[i].nr, args))
 			continue;
-		if (wchan && wchan[0] && strcmp(wchan, "0") != 0 && !strstr(wchan, blocks[i].wchan))
+		if (wchan && wchan[0] && strcmp(wchan, "0") != 0 &&
+		    !strstr(wchan, blocks[i].wchan))
 			continue;
 		if (found >= 0)
 			return -1;
@@ -159,7 +161,8 @@ long cpx_timed_guess(const uint64_t args[6], const uint8_t *code, size_t n, cons
 	return found;
 }
 
-/* --- timers --------------------------------------------------------------------------------- */
+/* --- timers ---------------------------------------------------------------------------------
+ */
 
 #define MAX_SLACK_NS 100000000ll
 #define GRACE_NS 5000000ll

@@ -4,12 +4,12 @@
  *
  * After PTRACE_INTERRUPT a thread that waited shows orig_ax (the call) and ax:
  *
- *  block	ax = -516: goes on by the kernel's restart block, which holds the deadline but dies
- *		with the task. Interrupted a second time, orig_ax says 219 (restart_syscall).
- *  again	ax = -512..-514: issued again with its own arguments: no time-out, or an absolute one,
- *		or one in memory that the kernel has brought up to date.
- *  eintr	ax = -4: the stop itself would end the call with EINTR. With ax = -514 the kernel issues
- *		it again unless a handler runs first, but with its full time-out.
+ *  block	ax = -516: goes on by the kernel's restart block, which holds the deadline but
+ *dies with the task. Interrupted a second time, orig_ax says 219 (restart_syscall).
+ *  again	ax = -512..-514: issued again with its own arguments: no time-out, or an
+ *absolute one, or one in memory that the kernel has brought up to date. eintr	ax = -4: the
+ *stop itself would end the call with EINTR. With ax = -514 the kernel issues it again unless a
+ *handler runs first, but with its full time-out.
  *
  * Pure: no system call, no clock. Times in nanoseconds; -1 is no time-out.
  */
@@ -62,11 +62,13 @@ int cpx_timed_ms(int64_t left_ns);
 /*
  * Which call hides behind restart_syscall? @code: the @n bytes before the instruction after
  * "syscall"; @wchan: where the kernel says the thread slept, may be NULL or "".
- * Return: the number of one of the four calls that have a restart block, or -1 if it cannot be told.
+ * Return: the number of one of the four calls that have a restart block, or -1 if it cannot be
+ * told.
  */
 long cpx_timed_guess(const uint64_t args[6], const uint8_t *code, size_t n, const char *wchan);
 
-/* --- finding deadlines among the kernel's sleep timers -------------------------------------- */
+/* --- finding deadlines among the kernel's sleep timers --------------------------------------
+ */
 
 struct cpx_timed_sleep {
 	uint64_t id;
@@ -78,7 +80,7 @@ struct cpx_timed_sleep {
 struct cpx_timed_want {
 	int64_t asked_ns;   /* the time-out it asked for (when it began) */
 	int64_t blocked_ns; /* about when it blocked, CLOCK_MONOTONIC; < 0: not known */
-	bool first;	    /* the call has not been interrupted before: deadline = begin + asked */
+	bool first; /* the call has not been interrupted before: deadline = begin + asked */
 	bool wide;	    /* poll, epoll: slack is a thousandth of the time-out */
 	int64_t slack_ns;   /* timer slack of the thread */
 	int32_t cpu;	    /* where it ran last, -1: not known; its timer is there */

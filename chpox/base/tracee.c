@@ -521,8 +521,8 @@ int cpx_tracee_fork(struct cpx_tracee *t, uint64_t flags, int exit_signal, pid_t
 	at = cpx_tracee_push(t, &ca, sizeof(ca));
 	if (!at || (set_tid && !ca.set_tid))
 		return cpx_err_set(err, CPX_E_SYS, "cannot write to process %d", t->pid);
-	rc = run(t, t->ours ? ENTRY_CHILD : ENTRY_FORK, SYS_clone3, (const uint64_t[6]){ at, sizeof(ca) }, &ret, &child,
-		 err);
+	rc = run(t, t->ours ? ENTRY_CHILD : ENTRY_FORK, SYS_clone3,
+		 (const uint64_t[6]){ at, sizeof(ca) }, &ret, &child, err);
 	cpx_tracee_reset(t);
 	if (rc < 0)
 		return rc;

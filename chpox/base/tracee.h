@@ -55,7 +55,7 @@ struct cpx_tracee {
 	uint64_t sigmask;
 	bool saved;	/* the three above are valid */
 	bool borrowed;	/* registers are ours at the moment; unborrow before release */
-	bool ours;	/* a process of our own (a clone): code after a call exits, never returns */
+	bool ours; /* a process of our own (a clone): code after a call exits, never returns */
 	bool stop_seen; /* a SIGSTOP came while borrowed: it is sent again at release */
 	uint64_t data_used; /* of the home's argument area, in this call */
 };
@@ -92,9 +92,9 @@ uint64_t cpx_tracee_push(struct cpx_tracee *t, const void *buf, size_t len);
 void cpx_tracee_reset(struct cpx_tracee *t); /* forget what was pushed */
 
 /*
- * cpx_tracee_restart_nr() - the number of the system call a saved thread was in: orig_ax, but where
- * the kernel already shows restart_syscall (after an earlier stop) the call that it stands
- * for, told from its arguments, which are intact. Return: the number, or -1 for none.
+ * cpx_tracee_restart_nr() - the number of the system call a saved thread was in: orig_ax, but
+ * where the kernel already shows restart_syscall (after an earlier stop) the call that it
+ * stands for, told from its arguments, which are intact. Return: the number, or -1 for none.
  */
 long cpx_tracee_restart_nr(const struct cpx_tracee *t);
 

@@ -61,7 +61,9 @@ void bench_fill(void *p, size_t len, uint64_t seed, enum bench_kind kind)
 
 int bench_kind_of(const char *name)
 {
-	return strcmp(name, "mix") == 0 ? BENCH_MIX : strcmp(name, "random") == 0 ? BENCH_RANDOM : -1;
+	return strcmp(name, "mix") == 0	     ? BENCH_MIX
+	       : strcmp(name, "random") == 0 ? BENCH_RANDOM
+					     : -1;
 }
 
 uint64_t bench_size_of(const char *text)

@@ -1,15 +1,16 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * limits.c - what the machine can do: the bounds that a checkpoint and a restart are held against.
- * Prints seconds (and, for lz4, the bytes that came out).
+ * limits.c - what the machine can do: the bounds that a checkpoint and a restart are held
+ *against. Prints seconds (and, for lz4, the bytes that came out).
  *
  *	limits lz4 SIZE KIND		compress SIZE of data on all cores, in memory
- *	limits unlz4 SIZE KIND		decompress to SIZE of data on all cores, into fresh memory
- *	limits write SIZE FILE		write with libaio and O_DIRECT, preallocated, made durable
- *	limits read SIZE FILE		read with libaio and O_DIRECT
- *	limits spawn PROGRAM N		start and reap a program, N times; median
+ *	limits unlz4 SIZE KIND		decompress to SIZE of data on all cores, into fresh
+ *memory limits write SIZE FILE		write with libaio and O_DIRECT, preallocated, made
+ *durable limits read SIZE FILE		read with libaio and O_DIRECT limits spawn PROGRAM N
+ *start and reap a program, N times; median
  *
- * Sizes above PIECE are done in pieces of it, so that the bench needs no memory of its own size.
+ * Sizes above PIECE are done in pieces of it, so that the bench needs no memory of its own
+ *size.
  */
 #include <fcntl.h>
 #include <libaio.h>
@@ -113,7 +114,8 @@ static double run(struct work *w)
 
 static uint8_t *fresh(size_t len)
 {
-	uint8_t *p = mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	uint8_t *p =
+		mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
 	if (p == MAP_FAILED)
 		die("mmap");

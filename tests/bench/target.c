@@ -4,9 +4,9 @@
  *
  *	target SIZE KIND FILE
  *
- * Fills SIZE of memory (4 KiB pages) with data of KIND, makes FILE, sleeps. A thread of real-time
- * priority reads the clock all the time (every TICK_US). Each command is a signal, its answer a
- * line at the end of FILE:
+ * Fills SIZE of memory (4 KiB pages) with data of KIND, makes FILE, sleeps. A thread of
+ *real-time priority reads the clock all the time (every TICK_US). Each command is a signal, its
+ *answer a line at the end of FILE:
  *
  *	SIGUSR1		"fork SECONDS": how long its own fork() takes
  *	SIGUSR2		"gap SECONDS AT": the largest gap the clock thread saw since the last

@@ -4,7 +4,7 @@
 # demo.sh - twenty real jobs, checkpointed as they run, all killed at once, recovered, compared.
 #
 # Ten WAV files become MP3 with lame, ten text files are compressed with xz; each takes a core
-# DEMO_SECONDS (5.5). First undisturbed, for the bytes to expect; then as jobs of chpox with a
+# DEMO_SECONDS (5). First undisturbed, for the bytes to expect; then as jobs of chpox with a
 # checkpoint every DEMO_EVERY (2s). About in the middle every process of theirs, their keepers
 # and the daemon get SIGKILL. `recover --all` must bring all that had not finished back, and every
 # output must be what it was without the crash. Exit status 0 only then.
@@ -17,7 +17,7 @@ export CHPOX_DIR=$work/state
 ctl=$build/chpox_ctl
 tools=$build/tests/demo
 every=${DEMO_EVERY:-2s}
-seconds=${DEMO_SECONDS:-5.5}
+seconds=${DEMO_SECONDS:-5}
 cores=$(nproc)
 lame_options="-S -q 0 -b 320"
 xz_options="-k -3e"

@@ -4,10 +4,10 @@
  *
  *	meter FILE COMMAND [ARG]...
  *
- * A thread of real-time priority looks at the clock every millisecond. Any longer silence is time
- * in which the job did not run: below LONG_MS a checkpoint's pause, above it the crash and the
- * restart. At the end FILE gets one line: number and largest of the pauses in microseconds, and
- * number of the long silences. Exit status is the command's.
+ * A thread of real-time priority looks at the clock every millisecond. Any longer silence is
+ *time in which the job did not run: below LONG_MS a checkpoint's pause, above it the crash and
+ *the restart. At the end FILE gets one line: number and largest of the pauses in microseconds,
+ *and number of the long silences. Exit status is the command's.
  */
 #include <errno.h>
 #include <pthread.h>
@@ -84,7 +84,8 @@ int main(int argc, char **argv)
 		perror("meter");
 		return 1;
 	}
-	pthread_setschedparam(thread, SCHED_FIFO, &first); /* without it gaps are just less exact */
+	pthread_setschedparam(thread, SCHED_FIFO,
+			      &first); /* without it gaps are just less exact */
 	while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
 		;
 	m.stop = 1;

@@ -88,8 +88,9 @@ static void make_wav(FILE *f, uint64_t seed, uint32_t seconds)
 
 static void make_text(FILE *f, uint64_t seed, uint64_t bytes)
 {
-	static const char syllables[][4] = { "ka", "lo", "mir", "ten", "su", "ra", "vel", "no",
-					     "pi", "shu", "dor", "en", "tal", "gi", "bo", "xe" };
+	static const char syllables[][4] = { "ka",  "lo", "mir", "ten", "su",  "ra",
+					     "vel", "no", "pi",	 "shu", "dor", "en",
+					     "tal", "gi", "bo",	 "xe" };
 	char words[512][16] = { "" };
 	char line[256];
 	uint64_t done = 0, clock = 1700000000;
@@ -101,9 +102,10 @@ static void make_text(FILE *f, uint64_t seed, uint64_t bytes)
 		int len, n = 3 + (int)(next(&seed) % 8);
 
 		clock += next(&seed) % 3;
-		len = snprintf(line, sizeof(line), "%llu node%llu %s[%llu]:",
-			       (unsigned long long)clock, (unsigned long long)(next(&seed) % 64),
-			       words[next(&seed) % 16], (unsigned long long)(next(&seed) % 32768));
+		len = snprintf(line, sizeof(line),
+			       "%llu node%llu %s[%llu]:", (unsigned long long)clock,
+			       (unsigned long long)(next(&seed) % 64), words[next(&seed) % 16],
+			       (unsigned long long)(next(&seed) % 32768));
 		for (; n > 0; n--) {
 			/* frequent words are those with small numbers */
 			uint64_t r = next(&seed) % 512;

@@ -11,7 +11,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 static void timers(const char *text)
 {
-	struct cpx_timed_want want = { .asked_ns = 1000000000, .blocked_ns = -1, .first = true };
+	struct cpx_timed_want want = { .asked_ns = 1000000000,
+				       .blocked_ns = -1,
+				       .first = true };
 	struct cpx_sleep_timer *sleeps = NULL;
 	struct cpx_proc_timer *list = NULL;
 	struct cpx_timed_sleep *v;

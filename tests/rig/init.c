@@ -373,8 +373,8 @@ static int put_entry(FILE *out, const char *name, const struct stat *st, const v
 
 	fprintf(out, "070701%08x%08x%08x%08x%08x%08x%08zx%08x%08x%08x%08x%08zx%08x", 0u,
 		(unsigned)st->st_mode, (unsigned)st->st_uid, (unsigned)st->st_gid, 1u,
-		(unsigned)st->st_mtime, size, 0u, 0u, major(st->st_rdev), minor(st->st_rdev), len,
-		0u);
+		(unsigned)st->st_mtime, size, 0u, 0u, major(st->st_rdev), minor(st->st_rdev),
+		len, 0u);
 	fwrite(name, 1, len, out);
 	fwrite(zero, 1, (4 - (110 + len) % 4) % 4, out);
 	if (size)
@@ -504,7 +504,8 @@ int main(void)
 	load_modules(rig.kernel);
 	loopback_up();
 	/* programs to be moved get PIDs that no other machine's kernel threads have */
-	put_file("/proc/sys/kernel/ns_last_pid", getenv("RIG_PID") ? getenv("RIG_PID") : "1000");
+	put_file("/proc/sys/kernel/ns_last_pid",
+		 getenv("RIG_PID") ? getenv("RIG_PID") : "1000");
 	setenv("PATH", "/bin:/usr/bin:/sbin", 1);
 	mkdir("/st", 0755);
 	chdir("/");

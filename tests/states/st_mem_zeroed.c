@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Pages over a file that the process has zeroed stay zero; their neighbours keep what they hold. */
+/* Pages over a file that the process has zeroed stay zero; their neighbours keep what they
+ * hold. */
 #include "state.h"
 
 #include <sys/mman.h>

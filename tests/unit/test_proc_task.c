@@ -19,17 +19,19 @@
 
 #define STATUS_HEAD "Name:\tx\nUmask:\t0027\nState:\tS (sleeping)\nTracerPid:\t7\n" \
 	"Uid:\t1\t2\t3\t4\nGid:\t5\t6\t7\t8\n"
-#define STATUS_TAIL "SigPnd:\t0000000000000001\nShdPnd:\t8000000000000000\nSigBlk:\t0\n" \
-	"SigIgn:\t0000000000001000\nSigCgt:\t0000000180004002\nCapInh:\t0\nCapPrm:\tff\n" \
-	"CapEff:\tf\nCapBnd:\t1ff\nCapAmb:\t1\nNoNewPrivs:\t1\nSeccomp:\t2\nSeccomp_filters:\t3\n"
+#define STATUS_TAIL                                                                           \
+	"SigPnd:\t0000000000000001\nShdPnd:\t8000000000000000\nSigBlk:\t0\n"                  \
+	"SigIgn:\t0000000000001000\nSigCgt:\t0000000180004002\nCapInh:\t0\nCapPrm:\tff\n"     \
+	"CapEff:\tf\nCapBnd:\t1ff\nCapAmb:\t1\nNoNewPrivs:\t1\nSeccomp:\t2\nSeccomp_filters:" \
+	"\t3\n"
 
 static void status_of_a_thread(void **state)
 {
 	struct cpx_proc_status s;
 
 	(void)state;
-	assert_int_equal(cpx_proc_status_parse(STATUS_HEAD "Groups:\t4 24 1000 \n" STATUS_TAIL, &s,
-					       NULL),
+	assert_int_equal(cpx_proc_status_parse(STATUS_HEAD "Groups:\t4 24 1000 \n" STATUS_TAIL,
+					       &s, NULL),
 			 0);
 	assert_int_equal(s.umask, 027);
 	assert_int_equal(s.state, 'S');
@@ -51,7 +53,8 @@ static void status_without_groups(void **state)
 	struct cpx_proc_status s;
 
 	(void)state;
-	assert_int_equal(cpx_proc_status_parse(STATUS_HEAD "Groups:\t \n" STATUS_TAIL, &s, NULL), 0);
+	assert_int_equal(
+		cpx_proc_status_parse(STATUS_HEAD "Groups:\t \n" STATUS_TAIL, &s, NULL), 0);
 	assert_int_equal(s.ngroups, 0);
 	assert_null(s.groups);
 }
@@ -120,9 +123,10 @@ static void names_with_anything_in_them(void **state)
 
 static void posix_timers_in_order_of_their_ids(void **state)
 {
-	const char *text = "ID: 7\nsignal: 34/00007ffd00001234\nnotify: signal/pid.12\nClockID: 1\n"
-			   "ID: 2\nsignal: 0/0000000000000000\nnotify: none/pid.12\nClockID: -6\n"
-			   "ID: 3\nsignal: 35/0000000000000001\nnotify: signal/tid.13\nClockID: 0\n";
+	const char *text =
+		"ID: 7\nsignal: 34/00007ffd00001234\nnotify: signal/pid.12\nClockID: 1\n"
+		"ID: 2\nsignal: 0/0000000000000000\nnotify: none/pid.12\nClockID: -6\n"
+		"ID: 3\nsignal: 35/0000000000000001\nnotify: signal/tid.13\nClockID: 0\n";
 	CPX_AUTO_FREE struct cpx_proc_timer *t = NULL;
 
 	(void)state;
@@ -183,15 +187,18 @@ static void calls_and_small_files(void **state)
 	assert_int_equal(cpx_proc_syscall_parse("-1 0x7ffe 0x1234\n", &s, NULL), 0);
 	assert_int_equal(s.nr, -1);
 	assert_int_equal(
-		cpx_proc_syscall_parse("7 0x1 0x2 0x3 0x4 0x5 0x6 0x7f00 0x401000\n", &s, NULL), 0);
+		cpx_proc_syscall_parse("7 0x1 0x2 0x3 0x4 0x5 0x6 0x7f00 0x401000\n", &s, NULL),
+		0);
 	assert_int_equal(s.args[5], 6);
 	assert_int_equal(s.ip, 0x401000);
 	assert_int_equal(cpx_proc_syscall_parse("7 0x1\n0x2", &s, NULL), CPX_E_FORMAT);
-	assert_int_equal(cpx_proc_exec_start_parse("a\nse.exec_start   :   12.000345\n", &v, NULL), 0);
+	assert_int_equal(
+		cpx_proc_exec_start_parse("a\nse.exec_start   :   12.000345\n", &v, NULL), 0);
 	assert_int_equal(v, 12000345);
 	assert_int_equal(cpx_proc_exec_start_parse("se.exec_start", &v, NULL), CPX_E_FORMAT);
 	assert_int_equal(
-		cpx_proc_timens_parse("monotonic -1 500000000\nboottime 2 0\n", &v, &w, NULL), 0);
+		cpx_proc_timens_parse("monotonic -1 500000000\nboottime 2 0\n", &v, &w, NULL),
+		0);
 	assert_int_equal(v, -500000000);
 	assert_int_equal(w, 2000000000);
 }

@@ -16,7 +16,8 @@
 
 static void time_outs_are_relative_or_not(void **state)
 {
-	const uint64_t none[6] = { 0 }, poll1[6] = { 1, 1, 1000 }, pollinf[6] = { 1, 1, 0xffffffff };
+	const uint64_t none[6] = { 0 }, poll1[6] = { 1, 1, 1000 },
+		       pollinf[6] = { 1, 1, 0xffffffff };
 	const uint64_t abs_sleep[6] = { 1, 1, 4096 }, rel_sleep[6] = { 1, 0, 4096 };
 	const uint64_t wait[6] = { 4096, 128, 0, 8192 }, bitset[6] = { 4096, 137, 0, 8192 };
 
@@ -81,7 +82,11 @@ static void slack_and_start_tell_two_sleepers_apart(void **state)
 						  { 3, 14 * S, 14 * S + 50000, 0 } };
 	struct cpx_timed_want w[] = {
 		{ .asked_ns = 5 * S, .blocked_ns = 9 * S, .first = true, .slack_ns = 50000 },
-		{ .asked_ns = 5 * S, .blocked_ns = 7 * S, .first = true, .slack_ns = 50000, .wide = true,
+		{ .asked_ns = 5 * S,
+		  .blocked_ns = 7 * S,
+		  .first = true,
+		  .slack_ns = 50000,
+		  .wide = true,
 		  .cpu = 1 },
 		{ .asked_ns = 5 * S, .blocked_ns = 8 * S, .first = true, .slack_ns = 50000 },
 	};
@@ -95,7 +100,8 @@ static void slack_and_start_tell_two_sleepers_apart(void **state)
 
 static void what_ended_by_itself_is_the_last_choice(void **state)
 {
-	const struct cpx_timed_sleep before[] = { { 1, 10 * S + 3 * MS, 10 * S + 3 * MS + 50000, 0 },
+	const struct cpx_timed_sleep before[] = { { 1, 10 * S + 3 * MS, 10 * S + 3 * MS + 50000,
+						    0 },
 						  { 2, 12 * S, 12 * S + 50000, 0 } };
 	struct cpx_timed_want w = { .asked_ns = 5 * S, .blocked_ns = -1, .slack_ns = 50000 };
 
