@@ -587,10 +587,14 @@ int cpx_park_list(pid_t root, struct cpx_park *park, struct cpx_err *err)
 
 		snprintf(path, sizeof(path), "/proc/%d/task", t->pid);
 		dir = opendir(path);
-		t->zombie = state_of(t->pid, t->pid) == 'Z';
-		while (dir && !t->zombie && (d = readdir(dir)))
-			if (atoi(d->d_name) > 0)
-				add_thread(t, (pid_t)atoi(d->d_name));
+		while (dir && (d = readdir(dir))) {
+			pid_t tid = (pid_t)atoi(d->d_name);
+
+			/* of a process whose main thread has ended the others count */
+			if (tid > 0 && state_of(t->pid, tid) != 'Z')
+				add_thread(t, tid);
+		}
+		t->zombie = !t->nthreads && state_of(t->pid, t->pid) == 'Z';
 		if (dir)
 			closedir(dir);
 	}
