@@ -544,10 +544,10 @@ static int core_task(struct cpx_cap *c, void *priv, struct cpx_cap_task *t, stru
 	(void)priv;
 	if (t->zombie)
 		return 0;
-	rc = check_namespaces(c, t, err);
-	if (rc == 0)
-		snprintf(path, sizeof(path), "/proc/%d/comm", t->pid);
+	snprintf(path, sizeof(path), "/proc/%d/comm", t->pid);
 	rc = read_comm(c, t, path, &t->rec->comm, err);
+	if (rc == 0)
+		rc = check_namespaces(c, t, err);
 	if (rc == 0)
 		rc = fill_limits(c, t, err);
 	if (rc == 0)
