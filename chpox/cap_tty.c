@@ -15,6 +15,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/sysmacros.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <asm/termbits.h>
@@ -24,7 +25,11 @@
 
 #define PTY_MAJOR 136
 #define PTY_MAJORS 8
-#define QUEUE_MAX (64 << 10)
+#define QUEUE_MAX (256 << 10)
+#define PIECE 64
+#define LINE_ROOM 4095 /* of the line discipline */
+#define LINE_FULL 2048 /* more than this came: more may be under way inside the kernel */
+#define MORE_MS 20
 
 static int nomem(struct cpx_err *err)
 {
@@ -179,20 +184,69 @@ int cpx_cap_tty(const struct cpx_ipc_fd *f, struct cpx_err *err)
 /* --- what waits in a pty -------------------------------------------------------------------
  */
 
+/* The kernel moves what is behind the line discipline's 4 KiB there on its own time. */
+static bool more_comes(int fd, size_t have)
+{
+	struct pollfd pfd = { .fd = fd, .events = POLLIN };
+
+	return have >= LINE_FULL && poll(&pfd, 1, MORE_MS) > 0 && (pfd.revents & POLLIN);
+}
+
 /* Read what FIONREAD counts, appending to @buf. Return: bytes in all. */
 static size_t read_waiting(int fd, uint8_t *buf, size_t have)
 {
-	int n = 0;
+	while (have < QUEUE_MAX) {
+		ssize_t got;
+		int n = 0;
 
-	while (have < QUEUE_MAX && !ioctl(fd, FIONREAD, &n) && n > 0) {
-		size_t want = (size_t)n < QUEUE_MAX - have ? (size_t)n : QUEUE_MAX - have;
-		ssize_t got = read(fd, buf + have, want);
-
+		if (ioctl(fd, FIONREAD, &n))
+			break;
+		if (n <= 0 && !more_comes(fd, have))
+			break;
+		if (n <= 0)
+			continue;
+		got = read(fd, buf + have,
+			   (size_t)n < QUEUE_MAX - have ? (size_t)n : QUEUE_MAX - have);
 		if (got <= 0)
 			break;
 		have += (size_t)got;
 	}
 	return have;
+}
+
+/* There was room for it before: the kernel may need a moment to make it again. */
+static int write_back(int fd, const uint8_t *p, size_t n)
+{
+	for (int tries = 0; n && tries < 200;) {
+		/* small pieces: the kernel's buffers waste none of their room */
+		ssize_t k = write(fd, p, n < PIECE ? n : PIECE);
+
+		if (k < 0 && errno != EAGAIN && errno != EINTR)
+			return -1;
+		if (k <= 0) {
+			nanosleep(&(struct timespec){ 0, 1000000 }, NULL);
+			tries++;
+			continue;
+		}
+		p += k;
+		n -= (size_t)k;
+	}
+	errno = EAGAIN;
+	return n ? -1 : 0;
+}
+
+/*
+ * Type again for @slave: what its line discipline had taken in goes there directly, while nothing is
+ * echoed; what was behind it had not been looked at yet, and comes through the master as before.
+ */
+static int type_again(int master, int slave, const uint8_t *p, size_t n)
+{
+	size_t i = 0;
+
+	for (; i < n && i < LINE_ROOM; i++)
+		if (ioctl(slave, TIOCSTI, p + i))
+			return -1;
+	return write_back(master, p + i, n - i);
 }
 
 /* Printed by the slave: read at the master, written again without output processing. */
@@ -210,7 +264,7 @@ static int take_output(struct cpx_state *st, int master, int slave, struct cpx_r
 	raw.c_oflag &= ~(unsigned)OPOST;
 	ioctl(slave, TCSETS2, &raw);
 	n = (int)read_waiting(master, buf, 0);
-	if (cpx_write_full(slave, buf, (size_t)n))
+	if (write_back(slave, buf, (size_t)n))
 		rc = cpx_err_sys(err, errno, "putting the output of %s back", rec->path);
 	ioctl(slave, TCSETS2, own);
 	if (rec->packet)
@@ -253,7 +307,7 @@ static int take_input(struct cpx_state *st, int master, int slave, struct cpx_re
 	} else if (n) {
 		ioctl(slave, TCSETS2, &quiet);
 	}
-	if (n && cpx_write_full(master, buf, n))
+	if (n && type_again(master, slave, buf, n))
 		rc = cpx_err_sys(err, errno, "putting the input of %s back", rec->path);
 	ioctl(slave, TCSETS2, own);
 	rec->input = cpx_state_blob(st, buf, n);

@@ -30,6 +30,8 @@
 
 #define TRIES_MAX 256
 #define WAITS 20
+#define PIECE 64
+#define LINE_ROOM 4095 /* of the line discipline */
 
 enum { END_MASTER = 0, END_SLAVE = 1 };
 
@@ -123,6 +125,43 @@ static void without_echo(struct termios2 *t)
 	t->c_oflag &= ~(unsigned)OPOST;
 }
 
+/* Without waiting for ever: what an image holds may be more than a pty does. */
+static int put_back(int fd, const struct cpx_blob *b)
+{
+	const uint8_t *p = b->p;
+	size_t n = b->n;
+
+	fcntl(fd, F_SETFL, O_NONBLOCK);
+	for (int tries = 0; n && tries < 200;) {
+		/* small pieces: the kernel's buffers waste none of their room */
+		ssize_t k = write(fd, p, n < PIECE ? n : PIECE);
+
+		if (k < 0 && errno != EAGAIN && errno != EINTR)
+			return -1;
+		if (k <= 0) {
+			nanosleep(&(struct timespec){ 0, 1000000 }, NULL);
+			tries++;
+			continue;
+		}
+		p += k;
+		n -= (size_t)k;
+	}
+	errno = EAGAIN;
+	return n ? -1 : 0;
+}
+
+/* As for the checkpoint: directly for what the line discipline had taken in. */
+static int type_again(int master, int slave, const struct cpx_blob *b)
+{
+	size_t n = b->n < LINE_ROOM ? b->n : LINE_ROOM;
+	struct cpx_blob rest = { (const uint8_t *)b->p + n, b->n - (uint32_t)n };
+
+	for (size_t i = 0; i < n; i++)
+		if (ioctl(slave, TIOCSTI, (const uint8_t *)b->p + i))
+			return -1;
+	return rest.n ? put_back(master, &rest) : 0;
+}
+
 static int fill_pty(const struct cpx_rec_tty *rec, int master, int slave, struct cpx_err *err)
 {
 	struct termios2 own, quiet;
@@ -134,9 +173,9 @@ static int fill_pty(const struct cpx_rec_tty *rec, int master, int slave, struct
 	without_echo(&quiet);
 	if (ioctl(slave, TCSETS2, &quiet))
 		return cpx_err_sys(err, errno, "modes of a pty");
-	if (rec->output.n && cpx_write_full(slave, rec->output.p, rec->output.n))
+	if (rec->output.n && put_back(slave, &rec->output))
 		return cpx_err_sys(err, errno, "output of a pty");
-	if (rec->input.n && cpx_write_full(master, rec->input.p, rec->input.n))
+	if (rec->input.n && type_again(master, slave, &rec->input))
 		return cpx_err_sys(err, errno, "input of a pty");
 	if (ioctl(slave, TCSETS2, &own))
 		return cpx_err_sys(err, errno, "modes of a pty");

@@ -575,6 +575,8 @@ static int make_listen(struct cpx_rst *r, const struct cpx_rec_sock *rec, struct
 			if (temp < 0)
 				return temp;
 		}
+		/* where the backlog is full already, this must fail and not wait */
+		fcntl(cfd, F_SETFL, O_NONBLOCK);
 		rc = connect_as(&nobody, cfd, fd, err);
 	}
 	return rc;
