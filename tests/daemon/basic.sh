@@ -52,6 +52,21 @@ ctl run -i --name cat -- cat <"$work/in" >/dev/null
 ctl wait cat
 is "-i keeps the standard input" "$(ctl logs cat)" input
 
+# left stopped by a checkpoint, let go on; a job that was stopped stays stopped
+ctl run --name stop -- python3 "$counter" 40 0.03 4 >/dev/null
+check "checkpoint --stop" ctl checkpoint stop --stop
+before=$(ctl logs stop | wc -l)
+sleep 0.3
+is "leaves it stopped" "$(ctl logs stop | wc -l)" "$before"
+check "a stopped job can be checkpointed" ctl checkpoint stop --kill
+check "and restarted" ctl restart stop
+like "and is stopped then" "$(awk '/^State/ { print $2 }' "/proc/$(field stop pid)/status")" T
+check "until it is told to go on" ctl signal stop CONT
+like "a deadline that cannot be met" "$(ctl checkpoint stop --deadline 1ms 2>&1)" "before the deadline"
+ctl wait stop
+is "a failed checkpoint does no harm" $? 4
+check "its output is right" cmp "$work/expected" <(ctl logs stop)
+
 like "a command that is not there" "$(ctl run -- /no/such 2>&1)" "cannot run '/no/such'.*No such file"
 like "an unknown job" "$(ctl checkpoint nojob 2>&1)" "there is no job 'nojob'"
 like "a bad name" "$(ctl run --name a/b -- true 2>&1)" "cannot be the name of a job"
