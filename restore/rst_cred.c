@@ -103,6 +103,13 @@ static int clamp_thread(const struct cpx_rst *r, const struct cpx_rec_thread *th
 			err, CPX_E_PERM,
 			"thread %u has capabilities; only root's own image may hold them",
 			th->tid);
+	/* without rights nobody gets at these, and a set-user-id program would be misled */
+	if (r->opts->owner_uid != 0 && ((th->securebits & ~(uint32_t)SECBIT_KEEP_CAPS) ||
+					(th->seccomp_filters.n && !th->no_new_privs)))
+		return cpx_err_set(err, CPX_E_PERM,
+				   "thread %u has securebits or filters that only root sets; "
+				   "only root's own image may hold them",
+				   th->tid);
 	return 0;
 }
 
@@ -139,7 +146,7 @@ int cpx_rst_creds_check(const struct cpx_rst *r, struct cpx_err *err)
 
 	if (!pw || getgrouplist(pw->pw_name, pw->pw_gid, groups, &n) < 0)
 		n = 0;
-	cpx_state_each(r->st, thread, th) {
+	cpx_state_each (r->st, thread, th) {
 		int rc = check_filters(r, th, err);
 
 		if (rc == 0 && th->groups.n > GROUPS_MAX)
@@ -276,8 +283,9 @@ static int capset_call(struct cpx_rst_thread *th, uint64_t eff, uint64_t prm, ui
 	return call(th, "capset", err, SYS_capset, h, d, 0);
 }
 
+/* @may_bound: a smaller bounding set misleads no set-user-id program. */
 static int set_caps(struct cpx_rst_thread *th, const struct cpx_proc_status *now,
-		    struct cpx_err *err)
+		    bool may_bound, struct cpx_err *err)
 {
 	const struct cpx_rec_thread *rec = th->rec;
 	uint64_t prm = rec->cap_permitted & now->cap_prm, bits;
@@ -288,7 +296,7 @@ static int set_caps(struct cpx_rst_thread *th, const struct cpx_proc_status *now
 			"thread %u: capabilities 0x%llx cannot be had here and are lost",
 			rec->tid,
 			(unsigned long long)(rec->cap_permitted & ~now->cap_prm & CAPS_ALL));
-	bits = now->cap_bnd & ~rec->cap_bounding & CAPS_ALL;
+	bits = may_bound ? now->cap_bnd & ~rec->cap_bounding & CAPS_ALL : 0;
 	for (int cap = 0; cap <= CAP_LAST_CAP && rc == 0; cap++)
 		if (bits >> cap & 1)
 			rc = call(th, "bounding set", err, SYS_prctl, PR_CAPBSET_DROP,
@@ -353,7 +361,7 @@ int cpx_rst_creds_set(struct cpx_rst *r, struct cpx_rst_task *t, struct cpx_rst_
 	if (ids)
 		rc = set_ids(th, err);
 	if (rc == 0 && (ids || !same_caps(rec, &s)))
-		rc = set_caps(th, &s, err);
+		rc = set_caps(th, &s, r->opts->trusted || rec->no_new_privs, err);
 	/* a root process' parent is not the job's own: its end must not kill the job */
 	if (rc == 0 && rec->pdeathsig && (t->parent || r->opts->spawn))
 		rc = call(th, "parent-death signal", err, SYS_prctl, PR_SET_PDEATHSIG,

@@ -32,6 +32,7 @@
 #define SS_AUTODISARM_FLAG 0x80000000u
 #define SCHED_FLAGS_KEPT 7u /* reset on fork, reclaim, overrun signal */
 #define ROBUST_HEAD 24
+#define IOPRIO_REAL_TIME 1u /* IOPRIO_CLASS_RT */
 
 struct attr { /* struct sched_attr of the kernel, first version */
 	uint32_t size, policy;
@@ -62,8 +63,8 @@ static int check_limits(const struct cpx_rst *r, const struct cpx_rec_task *t,
 		if (getrlimit((__rlimit_resource_t)i, &own) < 0 || soft <= own.rlim_max ||
 		    r->opts->force)
 			continue;
-		if (setrlimit((__rlimit_resource_t)i, &(struct rlimit){ own.rlim_cur, hard }) ==
-		    0)
+		if (r->opts->trusted && setrlimit((__rlimit_resource_t)i,
+						  &(struct rlimit){ own.rlim_cur, hard }) == 0)
 			continue;
 		return cpx_err_set(
 			err, CPX_E_PERM,
@@ -77,13 +78,13 @@ static int check_limits(const struct cpx_rst *r, const struct cpx_rec_task *t,
 static int core_prepare(struct cpx_rst *r, void **priv, struct cpx_err *err)
 {
 	(void)priv;
-	cpx_state_each(r->st, task, t) {
+	cpx_state_each (r->st, task, t) {
 		int rc = check_limits(r, t, err);
 
 		if (rc < 0)
 			return rc;
 	}
-	cpx_state_each(r->st, thread, th)
+	cpx_state_each (r->st, thread, th)
 		if (th->affinity.n > 65536 ||
 		    (th->robust_list && th->robust_len != ROBUST_HEAD) || th->pdeathsig > 64)
 			return cpx_err_set(err, CPX_E_FORMAT, "thread %u is damaged", th->tid);
@@ -166,7 +167,25 @@ static int set_prctls(struct cpx_rst_thread *th, struct cpx_err *err)
 	return rc;
 }
 
-static int set_sched(struct cpx_rst_thread *th, struct cpx_err *err)
+/* What a user's image asks for and a user may not have without more rights: not given. */
+static void clamp_sched(const struct cpx_rst_thread *th, struct attr *a)
+{
+	struct rlimit rt = { 0 }, nice = { 0 };
+
+	getrlimit(RLIMIT_RTPRIO, &rt);
+	getrlimit(RLIMIT_NICE, &nice);
+	if (a->policy == SCHED_DEADLINE ||
+	    ((a->policy == SCHED_FIFO || a->policy == SCHED_RR) && a->priority > rt.rlim_cur)) {
+		cpx_log_note("thread %u: real-time scheduling is only for root's own image",
+			     th->rec->tid);
+		a->policy = SCHED_OTHER;
+		a->priority = 0;
+	}
+	if (a->nice < 0 && (nice.rlim_cur > 40 ? 40 : (int)nice.rlim_cur) < 20 - a->nice)
+		a->nice = 0;
+}
+
+static int set_sched(struct cpx_rst *r, struct cpx_rst_thread *th, struct cpx_err *err)
 {
 	const struct cpx_rec_thread *rec = th->rec;
 	struct attr a = { .size = sizeof(a),
@@ -183,7 +202,9 @@ static int set_sched(struct cpx_rst_thread *th, struct cpx_err *err)
 	    syscall(SYS_sched_setaffinity, th->t.tid, rec->affinity.n, rec->affinity.p) < 0)
 		cpx_log_note("thread %u: none of its CPUs is here, it may use all: %s",
 			     rec->tid, strerror(errno));
-	if (rec->sched_policy != SCHED_DEADLINE)
+	if (!r->opts->trusted)
+		clamp_sched(th, &a);
+	if (a.policy != SCHED_DEADLINE)
 		a.runtime = a.deadline = a.period = 0;
 	if (syscall(SYS_sched_getattr, th->t.tid, &now, sizeof(now), 0) == 0 &&
 	    now.policy == a.policy && now.nice == a.nice && now.priority == a.priority &&
@@ -195,9 +216,11 @@ static int set_sched(struct cpx_rst_thread *th, struct cpx_err *err)
 	return 0;
 }
 
-static int set_ioprio(struct cpx_rst_thread *th)
+static int set_ioprio(struct cpx_rst *r, struct cpx_rst_thread *th)
 {
-	if (th->rec->ioprio &&
+	bool may = r->opts->trusted || th->rec->ioprio >> 13 != IOPRIO_REAL_TIME;
+
+	if (th->rec->ioprio && may &&
 	    syscall(SYS_ioprio_set, 1 /* IOPRIO_WHO_PROCESS */, th->t.tid, th->rec->ioprio) < 0)
 		cpx_log_note("thread %u: I/O priority: %s", th->rec->tid, strerror(errno));
 	return 0;
@@ -206,10 +229,17 @@ static int set_ioprio(struct cpx_rst_thread *th)
 /* --- the process, with its main thread
  * ------------------------------------------------------------ */
 
-static void set_one_limit(const struct cpx_rst_task *t, uint32_t i)
+static void set_one_limit(const struct cpx_rst *r, const struct cpx_rst_task *t, uint32_t i)
 {
 	struct rlimit own, want = { t->rec->rlimits.v[2 * i], t->rec->rlimits.v[2 * i + 1] };
 
+	/* a user's image gets no higher than we are, whatever root might do */
+	if (!r->opts->trusted && getrlimit((__rlimit_resource_t)i, &own) == 0) {
+		if (want.rlim_max > own.rlim_max)
+			want.rlim_max = own.rlim_max;
+		if (want.rlim_cur > want.rlim_max)
+			want.rlim_cur = want.rlim_max;
+	}
 	if (prlimit(t->pid, (__rlimit_resource_t)i, &want, &own) == 0)
 		return;
 	if (prlimit(t->pid, (__rlimit_resource_t)i, NULL, &own) < 0)
@@ -236,14 +266,26 @@ static void write_proc(const struct cpx_rst_task *t, const char *file, const cha
 			     text, strerror(errno));
 }
 
-static void set_process_outside(const struct cpx_rst_task *t)
+/* Our own, which a user's process may not get below. */
+static long own_oom_score_adj(void)
 {
-	if (t->rec->oom_score_adj >= -1000 && t->rec->oom_score_adj <= 1000)
+	CPX_AUTO_FREE char *text = NULL;
+
+	if (cpx_read_file(AT_FDCWD, "/proc/self/oom_score_adj", 64, &text, NULL) <= 0)
+		return 0;
+	return strtol(text, NULL, 10);
+}
+
+static void set_process_outside(const struct cpx_rst *r, const struct cpx_rst_task *t)
+{
+	long least = r->opts->trusted ? -1000 : own_oom_score_adj();
+
+	if (t->rec->oom_score_adj >= least && t->rec->oom_score_adj <= 1000)
 		write_proc(t, "oom_score_adj", "%ld", t->rec->oom_score_adj);
 	if (t->mm_of == t && t->rec->coredump_filter)
 		write_proc(t, "coredump_filter", "0x%lx", (long)t->rec->coredump_filter);
 	for (uint32_t i = 0; i < CPX_RLIMITS; i++)
-		set_one_limit(t, i);
+		set_one_limit(r, t, i);
 }
 
 static int set_process_inside(struct cpx_rst_task *t, struct cpx_err *err)
@@ -275,11 +317,11 @@ static int core_thread(struct cpx_rst *r, void *priv, struct cpx_rst_task *t,
 	if (rc == 0)
 		rc = set_prctls(th, err);
 	if (rc == 0)
-		rc = set_sched(th, err);
+		rc = set_sched(r, th, err);
 	if (rc == 0)
-		rc = set_ioprio(th);
+		rc = set_ioprio(r, th);
 	if (rc == 0 && leader)
-		set_process_outside(t);
+		set_process_outside(r, t);
 	if (rc == 0)
 		rc = cpx_rst_creds_set(r, t, th, err);
 	if (rc == 0 && leader)
