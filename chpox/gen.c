@@ -24,6 +24,19 @@ int cpx_gen_nonce(char out[17], struct cpx_err *err)
 	return 0;
 }
 
+/* What is wrong with a generation that is not whole. */
+static int say_broken(struct cpx_store *store, const struct cpx_gen_id *id, struct cpx_err *err)
+{
+	struct cpx_image *img;
+	int r = cpx_image_open(store, id, &img, err);
+
+	if (r >= 0) {
+		cpx_image_close(img);
+		return cpx_err_set(err, CPX_E_NOENT, "the image has just been written; try again");
+	}
+	return cpx_err_wrap(err, "there is no whole image");
+}
+
 int cpx_gen_newest(struct cpx_store *store, const char *job, struct cpx_gen_id *out,
 		   unsigned *skipped, struct cpx_err *err)
 {
@@ -44,11 +57,10 @@ int cpx_gen_newest(struct cpx_store *store, const char *job, struct cpx_gen_id *
 			      list[i].realtime_ns > best->realtime_ns))
 			best = &list[i];
 	}
+	if (!best && bad)
+		return say_broken(store, &list[0].id, err);
 	if (!best)
-		return cpx_err_set(err, CPX_E_NOENT,
-				   bad ? "there is no whole image, only %u that do not verify"
-				       : "there is no image",
-				   bad);
+		return cpx_err_set(err, CPX_E_NOENT, "there is no image");
 	*out = best->id;
 	if (skipped)
 		*skipped = bad;

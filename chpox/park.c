@@ -138,6 +138,30 @@ static pid_t tracer_of(pid_t pid, pid_t tid)
 	return (pid_t)status_number(pid, tid, "\nTracerPid:");
 }
 
+/* Why the kernel has refused to attach to a thread with EPERM. */
+static int say_untraceable(pid_t pid, pid_t tid, struct cpx_err *err)
+{
+	pid_t tracer = tracer_of(pid, tid);
+
+	if (pid == getpid())
+		return cpx_err_set(err, CPX_E_INVAL,
+				   "process %d is the one that makes the checkpoint; start it "
+				   "from outside the processes that are to be saved",
+				   pid);
+	if (tracer > 0)
+		return cpx_err_set(err, CPX_E_PERM,
+				   "process %d cannot be stopped: it is being traced by process "
+				   "%d (strace, gdb?); end that first",
+				   pid, tracer);
+	/* a kernel thread has no memory, and neither has a zombie, which does not come here */
+	if (status_number(pid, tid, "\nVmSize:") < 0)
+		return cpx_err_set(err, CPX_E_INVAL, "process %d is a thread of the kernel", pid);
+	return cpx_err_set(err, CPX_E_PERM,
+			   "process %d cannot be stopped: it is not yours, or has rights that "
+			   "you have not",
+			   pid);
+}
+
 /* --- seizing ------------------------------------------------------------------------------ */
 
 /* Return: 1 seized, 0 it is gone or a zombie, or an error. */
@@ -164,11 +188,7 @@ static int seize(struct cpx_park_task *t, pid_t tid, struct cpx_err *err)
 	if (sys == EPERM && tracer_of(t->pid, tid) == getpid())
 		return 1;
 	if (sys == EPERM)
-		return cpx_err_set(err, CPX_E_PERM,
-				   "process %d cannot be stopped: it is being traced (strace, "
-				   "gdb?) or not "
-				   "yours",
-				   t->pid);
+		return say_untraceable(t->pid, tid, err);
 	return cpx_err_sys(err, sys, "stop thread %d", tid);
 }
 

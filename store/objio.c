@@ -84,7 +84,7 @@ int cpx_io_init(struct cpx_io *io, const char *path, bool create, uint32_t uid, 
 		struct cpx_err *err)
 {
 	struct cpx_owner_saved saved;
-	int rc;
+	int rc, sys = 0;
 
 	memset(io, 0, sizeof(*io));
 	io->root = -1;
@@ -97,13 +97,15 @@ int cpx_io_init(struct cpx_io *io, const char *path, bool create, uint32_t uid, 
 		return cpx_err_set(err, CPX_E_NOMEM, "no memory to open store %s", path);
 	}
 	if (cpx_owner_enter(&io->owner, &saved) == 0) {
-		if (create)
-			mkdir(path, 0700); /* the open below tells what went wrong */
+		/* that it is there, or something else, the open below tells */
+		if (create && mkdir(path, 0700) < 0 && errno != EEXIST)
+			sys = errno;
 		io->root = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 		cpx_owner_leave(&saved);
 	}
 	if (io->root < 0) {
-		rc = cpx_err_sys(err, errno, "open store %s", path);
+		rc = errno == ENOENT && sys ? cpx_err_sys(err, sys, "make directory %s", path)
+					    : cpx_err_sys(err, errno, "open store %s", path);
 		cpx_io_fini(io);
 		return rc;
 	}
