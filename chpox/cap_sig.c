@@ -267,6 +267,51 @@ static int capture_ptimers(struct cpx_cap *c, struct cpx_cap_task *t, struct cpx
 	return n < 0 ? n : rc;
 }
 
+/*
+ * Timers tick on while the job is parked, and a signal of one of them may be in the queue by
+ * now: then what is left of the timer is asked for once more. So it is recorded as running or
+ * as having fired, never as neither or both.
+ */
+static int settle_timers(struct cpx_cap *c, struct cpx_cap_task *t, struct cpx_err *err)
+{
+	struct cpx_cap_thread *lead = &t->threads[0];
+	int64_t ret;
+
+	cpx_state_each (c->st, sigpending, p) {
+		union info info;
+
+		if (p->pid != t->rec->pid)
+			continue;
+		memcpy(&info, p->info.p, sizeof(info));
+		cpx_state_each (c->st, itimer, i) {
+			struct cpx_rec_itimer *rec = (struct cpx_rec_itimer *)i;
+			struct itimerval v = { 0 };
+
+			if (i->pid != p->pid || i->which != ITIMER_REAL ||
+			    info.timer.signo != SIGALRM || info.timer.code != SI_KERNEL)
+				continue;
+			if (ask(lead, SYS_getitimer, 1, (const uint64_t[6]){ ITIMER_REAL }, &v,
+				sizeof(v), &ret, err) < 0)
+				return code_of(err);
+			rec->value_us =
+				(uint64_t)(v.it_value.tv_sec * 1000000 + v.it_value.tv_usec);
+		}
+		cpx_state_each (c->st, ptimer, q) {
+			struct cpx_rec_ptimer *rec = (struct cpx_rec_ptimer *)q;
+			struct itimerspec v = { 0 };
+
+			if (q->pid != p->pid || info.timer.code != SI_TIMER ||
+			    q->id != (uint32_t)info.timer.timer_id)
+				continue;
+			if (ask(lead, SYS_timer_gettime, 1, (const uint64_t[6]){ q->id }, &v,
+				sizeof(v), &ret, err) < 0)
+				return code_of(err);
+			rec->value_ns = ns_of(&v.it_value);
+		}
+	}
+	return 0;
+}
+
 /* --- the family ------------------------------------------------------------------------------
  */
 
@@ -279,16 +324,19 @@ static int sig_begin(struct cpx_cap *c, void **priv, struct cpx_err *err)
 static int capture_process(struct cpx_cap *c, struct cpx_cap_task *t,
 			   const struct cpx_proc_status *s, struct cpx_err *err)
 {
-	int rc = capture_queue(c, t, t->live, 0, s->shd_pnd, err);
+	int rc = t->sighand_of == t ? capture_actions(c, t, s, err) : 0;
 
+	/* timers first: one that fires from now on is found in the queue */
+	if (rc == 0)
+		rc = capture_itimers(c, t, err);
+	if (rc == 0)
+		rc = capture_ptimers(c, t, err);
+	if (rc == 0)
+		rc = capture_queue(c, t, t->live, 0, s->shd_pnd, err);
 	for (size_t i = 0; i < t->nthreads && rc == 0; i++)
 		rc = capture_queue(c, t, t->threads[i].t.tid, (uint32_t)t->threads[i].ns_tid,
 				   i == 0 ? s->sig_pnd : 0, err);
-	if (rc == 0 && t->sighand_of == t)
-		rc = capture_actions(c, t, s, err);
-	if (rc == 0)
-		rc = capture_itimers(c, t, err);
-	return rc < 0 ? rc : capture_ptimers(c, t, err);
+	return rc < 0 ? rc : settle_timers(c, t, err);
 }
 
 static int sig_task(struct cpx_cap *c, void *priv, struct cpx_cap_task *t, struct cpx_err *err)
