@@ -236,8 +236,9 @@ static int write_back(int fd, const uint8_t *p, size_t n)
 }
 
 /*
- * Type again for @slave: what its line discipline had taken in goes there directly, while nothing is
- * echoed; what was behind it had not been looked at yet, and comes through the master as before.
+ * Type again for @slave: what its line discipline had taken in goes there directly, while
+ * nothing is echoed; what was behind it had not been looked at yet, and comes through the
+ * master as before.
  */
 static int type_again(int master, int slave, const uint8_t *p, size_t n)
 {

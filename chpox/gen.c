@@ -32,7 +32,8 @@ static int say_broken(struct cpx_store *store, const struct cpx_gen_id *id, stru
 
 	if (r >= 0) {
 		cpx_image_close(img);
-		return cpx_err_set(err, CPX_E_NOENT, "the image has just been written; try again");
+		return cpx_err_set(err, CPX_E_NOENT,
+				   "the image has just been written; try again");
 	}
 	return cpx_err_wrap(err, "there is no whole image");
 }

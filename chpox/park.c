@@ -149,13 +149,15 @@ static int say_untraceable(pid_t pid, pid_t tid, struct cpx_err *err)
 				   "from outside the processes that are to be saved",
 				   pid);
 	if (tracer > 0)
-		return cpx_err_set(err, CPX_E_PERM,
-				   "process %d cannot be stopped: it is being traced by process "
-				   "%d (strace, gdb?); end that first",
-				   pid, tracer);
+		return cpx_err_set(
+			err, CPX_E_PERM,
+			"process %d cannot be stopped: it is being traced by process "
+			"%d (strace, gdb?); end that first",
+			pid, tracer);
 	/* a kernel thread has no memory, and neither has a zombie, which does not come here */
 	if (status_number(pid, tid, "\nVmSize:") < 0)
-		return cpx_err_set(err, CPX_E_INVAL, "process %d is a thread of the kernel", pid);
+		return cpx_err_set(err, CPX_E_INVAL, "process %d is a thread of the kernel",
+				   pid);
 	return cpx_err_set(err, CPX_E_PERM,
 			   "process %d cannot be stopped: it is not yours, or has rights that "
 			   "you have not",
