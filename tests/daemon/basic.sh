@@ -80,11 +80,13 @@ like "a bad signal" "$(ctl signal env FOO 2>&1)" "there is no signal 'FOO'"
 like "a bad generation" "$(ctl restart env@x 2>&1)" "is no generation"
 like "no checkpoint" "$(ctl restart env 2>&1)" "has no checkpoint"
 like "wrong usage" "$(ctl checkpoint 2>&1)" "name a job, or give --all"
-like "dump of what it runs in" "$(bash -c 'chpox_ctl dump $$ --to img; :' 2>&1)" "start it from outside"
+like "dump of what it runs in" "$(bash -c 'chpox_ctl dump $$ --to img; :' 2>&1)" "from outside"
 kernel=$(pgrep -x kthreadd)
 [ -z "$kernel" ] || like "dump of a kernel thread" "$(ctl dump "$kernel" --to img 2>&1)" "of the kernel"
 mkdir -p bad/jobs/a && echo >bad/jobs/a/0000000000000001-0000000000000001-0123456789abcdef.m
 like "a damaged image" "$(ctl verify bad 2>&1)" "no whole image: .*cdef.m is cut off"
-like "a directory that cannot be made" "$(ctl dump $$ --to /proc/none 2>&1)" "make directory /proc/none"
+sleep 60 </dev/null >/dev/null 2>&1 &
+like "a directory that cannot be made" "$(ctl dump $! --to /proc/none 2>&1)" "make directory /proc/none"
+kill $!
 ctl checkpoint nojob >/dev/null 2>&1
 is "failures exit non-zero" $? 1
