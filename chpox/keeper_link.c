@@ -16,6 +16,7 @@
 #include "base/err.h"
 #include "base/fd.h"
 #include "keeper.h"
+#include "park.h"
 
 #define SEND_TIMEOUT_S 5
 
@@ -76,6 +77,18 @@ static int do_checkpoint(struct keeper *k, const json_t *m, struct cpx_err *err)
 	return keeper_ask(k, &r, err);
 }
 
+/* A checkpoint with --stop stopped every process: so every one goes on. */
+static void continue_all(const struct keeper *k)
+{
+	struct cpx_park tree;
+
+	if (cpx_park_list(k->root, &tree, NULL) < 0)
+		return;
+	for (size_t i = 0; i < tree.ntasks; i++)
+		kill(tree.tasks[i].pid, SIGCONT);
+	cpx_park_free(&tree);
+}
+
 static int do_signal(struct keeper *k, const json_t *m, struct cpx_err *err)
 {
 	int sig = (int)cpx_proto_int(m, "signal", 0);
@@ -88,6 +101,8 @@ static int do_signal(struct keeper *k, const json_t *m, struct cpx_err *err)
 				   k->name);
 	if (sig == SIGKILL)
 		k->ordered_kill = true;
+	if (sig == SIGCONT)
+		continue_all(k);
 	keeper_reply(k, cpx_proto_int(m, "id", -1), cpx_proto_ok());
 	return 0;
 }
