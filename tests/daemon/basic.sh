@@ -85,7 +85,7 @@ kernel=$(pgrep -x kthreadd)
 [ -z "$kernel" ] || like "dump of a kernel thread" "$(ctl dump "$kernel" --to img 2>&1)" "of the kernel"
 mkdir -p bad/jobs/a && echo >bad/jobs/a/0000000000000001-0000000000000001-0123456789abcdef.m
 like "a damaged image" "$(ctl verify bad 2>&1)" "no whole image: .*cdef.m is cut off"
-sleep 60 </dev/null >/dev/null 2>&1 &
+sleep 60 >/dev/null 2>&1 &
 like "a directory that cannot be made" "$(ctl dump $! --to /proc/none 2>&1)" "make directory /proc/none"
 kill $!
 ctl checkpoint nojob >/dev/null 2>&1
