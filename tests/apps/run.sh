@@ -42,6 +42,7 @@ launch() { # into a session of its own, in the background; streams are files
 }
 
 "$here/$app.sh" have >/dev/null 2>&1 || say 3 "not installed"
+exec {lock}>"$IN/lock" && flock "$lock" # inputs and references are shared by runs side by side
 "$here/$app.sh" input >>"$tool" 2>&1 || bad "no input"
 if [ ! -e "$IN/$app.ref/done" ]; then
 	rm -rf "$IN/$app.ref"
@@ -53,6 +54,7 @@ if [ ! -e "$IN/$app.ref/done" ]; then
 	mv "$dir/ref" "$IN/$app.ref"
 	echo $ms >"$IN/$app.ref/done"
 fi
+exec {lock}>&-
 ms=$(cat "$IN/$app.ref/done")
 
 launch job
