@@ -125,7 +125,8 @@ int cpx_cap_pidfd(const struct cpx_ipc_fd *f, struct cpx_err *err)
 		if (!target) {
 			rc = cpx_cap_refuse(f->c, f->t, err,
 					    "fd %d is a pidfd of process %d, which is not part "
-					    "of the job; close it", f->num, pid);
+					    "of the job; close it",
+					    f->num, pid);
 			return rc < 0 ? rc : 1;
 		}
 	}
@@ -153,9 +154,11 @@ static bool parse_watch(const char *line, struct watch *w)
 {
 	int at = 0;
 
-	if (sscanf(line, "inotify wd:%x ino:%llx sdev:%llx mask:%x ignored_mask:%*x "
-			 "fhandle-bytes:%x fhandle-type:%x f_handle:%n",
-		   &w->wd, &w->ino, &w->sdev, &w->mask, &w->bytes, &w->type, &at) != 6 || !at)
+	if (sscanf(line,
+		   "inotify wd:%x ino:%llx sdev:%llx mask:%x ignored_mask:%*x "
+		   "fhandle-bytes:%x fhandle-type:%x f_handle:%n",
+		   &w->wd, &w->ino, &w->sdev, &w->mask, &w->bytes, &w->type, &at) != 6 ||
+	    !at)
 		return false;
 	if (w->bytes > HANDLE_MAX)
 		return false;
@@ -246,7 +249,8 @@ int cpx_cap_inotify(const struct cpx_ipc_fd *f, struct cpx_err *err)
 	if (!f->c->dry_run && !ioctl(f->here, FIONREAD, &waiting) && waiting) {
 		rc = cpx_cap_refuse(f->c, f->t, err,
 				    "fd %d is an inotify with events that were not read yet; "
-				    "try again in a moment", f->num);
+				    "try again in a moment",
+				    f->num);
 		return rc < 0 ? rc : 1;
 	}
 	for (const char *p = info; p && *p; p = strchr(p, '\n'), p = p ? p + 1 : NULL) {

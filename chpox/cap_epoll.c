@@ -137,7 +137,8 @@ static uint32_t seen_before(const struct item *items, size_t n, int fd)
 static int add_item(struct cpx_cap *c, const struct cpx_ipc_seen *s, const struct slots *all,
 		    const struct item *it, uint32_t nth, struct cpx_err *err)
 {
-	struct kcmp_epoll_slot slot = { .efd = (uint32_t)s->here, .tfd = (uint32_t)it->fd,
+	struct kcmp_epoll_slot slot = { .efd = (uint32_t)s->here,
+					.tfd = (uint32_t)it->fd,
 					.toff = nth };
 	uint32_t ofd = target_of(all, &slot);
 	struct cpx_rec_epoll_item *rec;

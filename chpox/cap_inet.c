@@ -31,8 +31,19 @@
 #endif
 
 /* as in the kernel's net/tcp_states.h */
-enum { ESTABLISHED = 1, SYN_SENT, SYN_RECV, FIN_WAIT1, FIN_WAIT2, TIME_WAIT, CLOSED, CLOSE_WAIT,
-       LAST_ACK, LISTEN, CLOSING };
+enum {
+	ESTABLISHED = 1,
+	SYN_SENT,
+	SYN_RECV,
+	FIN_WAIT1,
+	FIN_WAIT2,
+	TIME_WAIT,
+	CLOSED,
+	CLOSE_WAIT,
+	LAST_ACK,
+	LISTEN,
+	CLOSING
+};
 
 static int nomem(struct cpx_err *err)
 {
@@ -277,9 +288,11 @@ static int cap_tcp(struct cpx_cap *c, const struct cpx_ipc_seen *s, struct cpx_e
 		return 0;
 	case SYN_SENT:
 	case SYN_RECV:
-		return c->dry_run ? 0 :
-		       cpx_cap_refuse(c, s->t, err, "fd %d is a TCP connection being made; try "
-						    "again in a moment", s->num);
+		return c->dry_run ? 0
+				  : cpx_cap_refuse(c, s->t, err,
+						   "fd %d is a TCP connection being made; try "
+						   "again in a moment",
+						   s->num);
 	default:
 		break;
 	}

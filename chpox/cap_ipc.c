@@ -366,8 +366,6 @@ int cpx_ipc_ofd_of(struct cpx_cap *c, struct cpx_cap_task *t, int here, uint32_t
 
 /* --- which kind -------------------------------------------------------------------------- */
 
-
-
 static const struct anon_kind {
 	const char *link; /* without "anon_inode:" */
 	int (*cap)(const struct cpx_ipc_fd *f, struct cpx_err *err);
@@ -457,12 +455,8 @@ int cpx_cap_ipc_fd(struct cpx_cap *c, struct cpx_cap_task *t, int fd_in_task, in
 
 /* Sockets first: their queues may hold ends of pipes and epoll sets that nobody else has. */
 static int (*const finishers[])(struct cpx_cap *c, struct cpx_err *err) = {
-	cpx_cap_unix_sockets,
-	cpx_cap_inet_sockets,
-	cpx_cap_netlink_sockets,
-	cpx_cap_pipes,
-	cpx_cap_ttys,
-	cpx_cap_epolls,
+	cpx_cap_unix_sockets, cpx_cap_inet_sockets, cpx_cap_netlink_sockets,
+	cpx_cap_pipes,	      cpx_cap_ttys,	    cpx_cap_epolls,
 	cpx_cap_sysv,
 };
 

@@ -48,7 +48,7 @@ struct cpx_ipc_outside {
 struct cpx_ipc {
 	struct cpx_ipc_seen *pipes, *epolls, *socks, *ttys, *mqueues;
 	struct cpx_ipc_seen *by_ino[CPX_IPC_HASH]; /* sockets */
-	struct cpx_ipc_seen *travelling; /* ofds that only messages in flight hold */
+	struct cpx_ipc_seen *travelling;	   /* ofds that only messages in flight hold */
 	/* what processes outside hold, sorted; looked for once */
 	struct cpx_ipc_outside *outside;
 	size_t noutside;

@@ -167,7 +167,8 @@ static int check_pipe(struct cpx_cap *c, const struct cpx_ipc_seen *s, struct cp
 		return 0;
 	return cpx_cap_refuse(c, s->t, err,
 			      "fd %d is a pipe to process %d, which is not part of the job; "
-			      "mark the whole pipeline, or use files", s->num, (int)pid);
+			      "mark the whole pipeline, or use files",
+			      s->num, (int)pid);
 }
 
 int cpx_cap_pipes(struct cpx_cap *c, struct cpx_err *err)

@@ -434,8 +434,8 @@ static int find_deadlines(struct cpx_cap *c, struct search *s, struct cpx_err *e
 		if (s->v[i].d->form == CPX_TIMED_MS || s->v[i].d->form == CPX_TIMED_TS)
 			want[n++] = s->v[i].want;
 	if (n && x && x->compared)
-		cpx_timed_match(x->before, x->nbefore, x->after, x->nafter, now,
-				x->after_ns, want, n);
+		cpx_timed_match(x->before, x->nbefore, x->after, x->nafter, now, x->after_ns,
+				want, n);
 	else
 		for (size_t i = 0; i < n; i++)
 			want[i].deadline_ns = -1;

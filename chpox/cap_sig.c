@@ -277,13 +277,13 @@ static int settle_timers(struct cpx_cap *c, struct cpx_cap_task *t, struct cpx_e
 	struct cpx_cap_thread *lead = &t->threads[0];
 	int64_t ret;
 
-	cpx_state_each (c->st, sigpending, p) {
+	cpx_state_each(c->st, sigpending, p) {
 		union info info;
 
 		if (p->pid != t->rec->pid)
 			continue;
 		memcpy(&info, p->info.p, sizeof(info));
-		cpx_state_each (c->st, itimer, i) {
+		cpx_state_each(c->st, itimer, i) {
 			struct cpx_rec_itimer *rec = (struct cpx_rec_itimer *)i;
 			struct itimerval v = { 0 };
 
@@ -296,7 +296,7 @@ static int settle_timers(struct cpx_cap *c, struct cpx_cap_task *t, struct cpx_e
 			rec->value_us =
 				(uint64_t)(v.it_value.tv_sec * 1000000 + v.it_value.tv_usec);
 		}
-		cpx_state_each (c->st, ptimer, q) {
+		cpx_state_each(c->st, ptimer, q) {
 			struct cpx_rec_ptimer *rec = (struct cpx_rec_ptimer *)q;
 			struct itimerspec v = { 0 };
 

@@ -68,10 +68,11 @@ int cpx_sock_opt(struct cpx_cap *c, int here, uint32_t sock, int level, int opt,
 int cpx_sock_common_opts(struct cpx_cap *c, int here, uint32_t sock, struct cpx_err *err)
 {
 	static const int opts[] = {
-		SO_SNDBUF, SO_RCVBUF, SO_REUSEADDR, SO_REUSEPORT, SO_KEEPALIVE, SO_BROADCAST,
-		SO_OOBINLINE, SO_PRIORITY, SO_LINGER, SO_PASSCRED, SO_PASSSEC, SO_RCVLOWAT,
-		SO_RCVTIMEO, SO_SNDTIMEO, SO_TIMESTAMP, SO_TIMESTAMPNS, SO_MARK, SO_DONTROUTE,
-		SO_PEEK_OFF, SO_PASSPIDFD, SO_NO_CHECK, SO_BUSY_POLL, SO_BINDTODEVICE,
+		SO_SNDBUF,	SO_RCVBUF,    SO_REUSEADDR,    SO_REUSEPORT, SO_KEEPALIVE,
+		SO_BROADCAST,	SO_OOBINLINE, SO_PRIORITY,     SO_LINGER,    SO_PASSCRED,
+		SO_PASSSEC,	SO_RCVLOWAT,  SO_RCVTIMEO,     SO_SNDTIMEO,  SO_TIMESTAMP,
+		SO_TIMESTAMPNS, SO_MARK,      SO_DONTROUTE,    SO_PEEK_OFF,  SO_PASSPIDFD,
+		SO_NO_CHECK,	SO_BUSY_POLL, SO_BINDTODEVICE,
 	};
 	int rc = 0;
 
@@ -93,7 +94,8 @@ int cpx_sock_filter(struct cpx_cap *c, const struct cpx_ipc_seen *s, struct cpx_
 			return 0;
 		return cpx_cap_refuse(c, s->t, err,
 				      "fd %d is a socket with a BPF program, which cannot be "
-				      "read; detach it", s->num);
+				      "read; detach it",
+				      s->num);
 	}
 	if (!n || n > BPF_MAXINSNS)
 		return 0;
@@ -410,8 +412,9 @@ static int one_message(const struct cpx_ipc_seen *s, struct peek *p, int off,
 			return cpx_err_sys(err, errno, "fd %d: SO_PEEK_OFF", s->num);
 		len = peek_once(s->here, p, p->room);
 		if (len < 0)
-			return errno == EAGAIN || errno == EWOULDBLOCK ? 0 :
-			       cpx_err_sys(err, errno, "fd %d: its queue", s->num);
+			return errno == EAGAIN || errno == EWOULDBLOCK
+				       ? 0
+				       : cpx_err_sys(err, errno, "fd %d: its queue", s->num);
 		if ((size_t)len <= p->room)
 			return 1;
 		close_fds(p);
@@ -455,8 +458,8 @@ int cpx_sock_queue(struct cpx_cap *c, const struct cpx_ipc_seen *s, bool closed_
 	if (rc >= 0)
 		p->stream = rec->type == SOCK_STREAM;
 	if (rc >= 0)
-		rc = p->stream ? cap_stream(c, s, p, err) :
-						cap_messages(c, s, p, closed_for_reading, err);
+		rc = p->stream ? cap_stream(c, s, p, err)
+			       : cap_messages(c, s, p, closed_for_reading, err);
 	if (p) {
 		close_fds(p);
 		free(p->buf);
@@ -480,12 +483,9 @@ static const struct sock_family {
 	uint32_t kind;
 	const char *name; /* for those that are refused */
 } sock_families[] = {
-	{ AF_UNIX, CPX_OFD_UNIX, NULL },
-	{ AF_INET, CPX_OFD_INET, NULL },
-	{ AF_INET6, CPX_OFD_INET, NULL },
-	{ AF_NETLINK, CPX_OFD_NETLINK, NULL },
-	{ AF_PACKET, 0, "packet" },
-	{ AF_VSOCK, 0, "vsock" },
+	{ AF_UNIX, CPX_OFD_UNIX, NULL },  { AF_INET, CPX_OFD_INET, NULL },
+	{ AF_INET6, CPX_OFD_INET, NULL }, { AF_NETLINK, CPX_OFD_NETLINK, NULL },
+	{ AF_PACKET, 0, "packet" },	  { AF_VSOCK, 0, "vsock" },
 	{ AF_ALG, 0, "kernel crypto" },
 };
 
@@ -503,7 +503,8 @@ int cpx_cap_socket(const struct cpx_ipc_fd *f, struct cpx_err *err)
 	if (!fam || !fam->kind) {
 		rc = cpx_cap_refuse(f->c, f->t, err,
 				    "fd %d is a %s socket (family %d), which cannot be saved; "
-				    "close it", f->num, fam ? fam->name : "foreign", domain);
+				    "close it",
+				    f->num, fam ? fam->name : "foreign", domain);
 		return rc < 0 ? rc : 1;
 	}
 	rec = cpx_state_new_rec(f->c->st, sock);

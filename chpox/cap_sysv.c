@@ -139,8 +139,8 @@ static int undo_of_set(struct cpx_cap *c, struct cpx_cap_task *t,
 		return 0;
 	cpx_tracee_reset(tr);
 	addr = cpx_tracee_push(tr, ops, n * sizeof(*ops));
-	rc = addr ? cpx_tcall(tr, &ret, err, SYS_semop, (uint64_t)set->id, addr, n) :
-		    cpx_err_set(err, CPX_E_SYS, "no room for a call's arguments");
+	rc = addr ? cpx_tcall(tr, &ret, err, SYS_semop, (uint64_t)set->id, addr, n)
+		  : cpx_err_set(err, CPX_E_SYS, "no room for a call's arguments");
 	cpx_tracee_reset(tr);
 	return rc < 0 || ret >= 0 ? rc
 				  : cpx_err_sys(err, (int)-ret, "semaphore set %d", set->id);

@@ -250,8 +250,7 @@ static void fill_lists(struct cpx_rec_thread *rec, pid_t tid)
 		rec->robust_list = (uintptr_t)head;
 		rec->robust_len = len;
 	}
-	if (ptrace(PTRACE_GET_RSEQ_CONFIGURATION, tid, sizeof(rseq), &rseq) >
-	    0) {
+	if (ptrace(PTRACE_GET_RSEQ_CONFIGURATION, tid, sizeof(rseq), &rseq) > 0) {
 		rec->rseq_addr = rseq.rseq_abi_pointer;
 		rec->rseq_size = rseq.rseq_abi_size;
 		rec->rseq_sig = rseq.signature;

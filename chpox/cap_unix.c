@@ -88,7 +88,9 @@ static int ask(int nl, uint64_t ino, struct unix_info *in, struct cpx_err *err)
 		struct unix_diag_req r;
 	} req = {
 		.h = { sizeof(req), SOCK_DIAG_BY_FAMILY, NLM_F_REQUEST, 1, 0 },
-		.r = { .sdiag_family = AF_UNIX, .udiag_states = ~0u, .udiag_ino = (uint32_t)ino,
+		.r = { .sdiag_family = AF_UNIX,
+		       .udiag_states = ~0u,
+		       .udiag_ino = (uint32_t)ino,
 		       .udiag_show = UDIAG_SHOW_PEER | UDIAG_SHOW_VFS | UDIAG_SHOW_ICONS |
 				     UDIAG_SHOW_RQLEN,
 		       .udiag_cookie = { ~0u, ~0u } },
@@ -301,7 +303,8 @@ static int check_queued(struct cpx_cap *c, const struct cpx_ipc_seen *s, struct 
 		return 0;
 	return cpx_cap_refuse(c, s->t, err,
 			      "fd %d is a unix socket that has sent data to a connection which "
-			      "was not accepted yet; try again in a moment", s->num);
+			      "was not accepted yet; try again in a moment",
+			      s->num);
 }
 
 /* First pass: what is its own, and its queue (which may add sockets to the list). */

@@ -92,7 +92,7 @@ struct cpx_cap_task {
 	struct cpx_home home;
 	/* first task with the same mm, files, fs, sighand (itself if none before it) */
 	struct cpx_cap_task *mm_of, *files_of, *fs_of, *sighand_of;
-	pid_t clone_pid; /* its copy-on-write snapshot, 0: none */
+	pid_t clone_pid;  /* its copy-on-write snapshot, 0: none */
 	int clone_mem_fd; /* /proc/CLONE/mem, -1: none */
 };
 
@@ -105,18 +105,18 @@ struct cpx_cap {
 	enum cpx_snapshot_way
 		way; /* the one taken: CLONE, STOP or PRECOPY, settled before finish() */
 	struct cpx_precopy *precopy; /* what was copied before the pause; NULL: nothing */
-	bool incremental;	 /* the writer has a base: covered clean pages are inherited
-				  */
-	bool dry_run;		 /* nothing is parked: families only look for obstacles */
-	cpx_why_line why;	 /* dry run: where obstacles go; see cpx_cap_refuse() */
+	bool incremental;	     /* the writer has a base: covered clean pages are inherited
+				      */
+	bool dry_run;		     /* nothing is parked: families only look for obstacles */
+	cpx_why_line why;	     /* dry run: where obstacles go; see cpx_cap_refuse() */
 	void *why_ctx;
 	int obstacles;
-	uint32_t next_id;	 /* ids of files, ofds, spaces: cpx_cap_id() */
-	void *family[16];	 /* private data of each family, by its index in the table */
-	void *files_priv;	 /* of cap_file.c, from its begin() on */
-	int64_t stop_ns;	 /* CLOCK_MONOTONIC of the first stop; 0 in a dry run */
-	void *resume;		 /* cap_resume.c's own */
-	struct cpx_mem *mem;	 /* of cap_mem.c, for the shm records that descriptors need */
+	uint32_t next_id;    /* ids of files, ofds, spaces: cpx_cap_id() */
+	void *family[16];    /* private data of each family, by its index in the table */
+	void *files_priv;    /* of cap_file.c, from its begin() on */
+	int64_t stop_ns;     /* CLOCK_MONOTONIC of the first stop; 0 in a dry run */
+	void *resume;	     /* cap_resume.c's own */
+	struct cpx_mem *mem; /* of cap_mem.c, for the shm records that descriptors need */
 };
 
 struct cpx_cap_family {
@@ -137,8 +137,8 @@ struct cpx_cap_family {
 /* The table of families, in order, is in capture.c. */
 extern const struct cpx_cap_family
 	cpx_cap_core; /* cap_task.c: tasks, threads, creds, sched, limits */
-extern const struct cpx_cap_family cpx_cap_sig;	  /* cap_sig.c: signals, timers, time-outs */
-extern const struct cpx_cap_family cpx_cap_mem;	  /* cap_mem.c: mm, vmas, shm, pages */
+extern const struct cpx_cap_family cpx_cap_sig; /* cap_sig.c: signals, timers, time-outs */
+extern const struct cpx_cap_family cpx_cap_mem; /* cap_mem.c: mm, vmas, shm, pages */
 extern const struct cpx_cap_family
 	cpx_cap_files; /* cap_file.c: descriptors, ofds, regular files, cwd, exe, locks */
 extern const struct cpx_cap_family

@@ -94,7 +94,7 @@ static int order_threads(struct cpx_rst *r, struct cpx_err *err)
 
 	if (!next)
 		return cpx_err_set(err, CPX_E_NOMEM, "no memory for the thread list");
-	cpx_state_each (r->st, thread, th) {
+	cpx_state_each(r->st, thread, th) {
 		struct cpx_rst_task *t = find(r, th->pid);
 		int rc = check_thread(th, err);
 
@@ -117,7 +117,7 @@ static int order_threads(struct cpx_rst *r, struct cpx_err *err)
 		if (!t->threads)
 			return cpx_err_set(err, CPX_E_NOMEM, "no memory for the thread list");
 	}
-	cpx_state_each (r->st, thread, th) {
+	cpx_state_each(r->st, thread, th) {
 		struct cpx_rst_task *t = find(r, th->pid);
 		size_t k = th->tid == th->pid ? 0 : next[t - r->tasks]++;
 

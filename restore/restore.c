@@ -116,7 +116,7 @@ static void await_zombies(const struct cpx_rst *r)
 	struct timespec nap = { .tv_nsec = 10000000 };
 	int naps = 0;
 
-	cpx_state_each (r->st, thread, th) {
+	cpx_state_each(r->st, thread, th) {
 		char path[64];
 
 		snprintf(path, sizeof(path), "/proc/%u", th->tid);
@@ -256,10 +256,10 @@ static void let_ghosts_go(const struct cpx_rst *r)
 {
 	int64_t end = cpx_mono_ns() + GHOSTS_NS;
 
-	cpx_state_each (r->st, thread, th)
+	cpx_state_each(r->st, thread, th)
 		while (is_ghost(th->tid) && cpx_mono_ns() < end)
 			usleep(2000);
-	cpx_state_each (r->st, task, t)
+	cpx_state_each(r->st, task, t)
 		while (is_ghost(t->pid) && cpx_mono_ns() < end)
 			usleep(2000);
 }

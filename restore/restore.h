@@ -33,9 +33,9 @@ struct cpx_restore_opts {
 	struct cpx_gen_id id;
 	uint32_t owner_uid,
 		owner_gid; /* recorded credentials are clamped to these unless trusted */
-	bool trusted;  /* root's own image: credentials as recorded */
-	bool force;    /* `verify` mismatches are warned about, not refused */
-	bool stopped;  /* leave the tree SIGSTOPped */
+	bool trusted;	   /* root's own image: credentials as recorded */
+	bool force;	   /* `verify` mismatches are warned about, not refused */
+	bool stopped;	   /* leave the tree SIGSTOPped */
 	unsigned workers;
 	/*
 	 * Make the root process: a child of whoever shall be its parent, with PID @ns_pid in
@@ -120,7 +120,7 @@ struct cpx_rst {
 			     */
 	size_t home_size;
 	void *family[16];
-	void *files_priv; /* of rst_file.c, from its prepare() on */
+	void *files_priv;	 /* of rst_file.c, from its prepare() on */
 	struct cpx_rst_mem *mem; /* of rst_mem.c, from cpx_rst_mem_pick_home() on */
 };
 

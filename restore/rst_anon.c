@@ -28,13 +28,13 @@
 #define NS 1000000000ull
 #define WD_MAX (1u << 20)
 
-#define FIND(r, name, ofd)                                       \
-	({                                                       \
-		const struct cpx_rec_##name *found_ = NULL;      \
-		cpx_state_each((r)->st, name, rec_)              \
-			if (rec_->id == (ofd)->id)               \
-				found_ = rec_;                   \
-		found_;                                          \
+#define FIND(r, name, ofd)                                  \
+	({                                                  \
+		const struct cpx_rec_##name *found_ = NULL; \
+		cpx_state_each((r)->st, name, rec_)         \
+			if (rec_->id == (ofd)->id)          \
+				found_ = rec_;              \
+		found_;                                     \
 	})
 
 static int missing(const struct cpx_rec_ofd *ofd, const char *what, struct cpx_err *err)
@@ -88,8 +88,9 @@ static int set_timer(const struct cpx_rec_timerfd *rec, int fd, struct cpx_err *
 	if (!rec->ticks || !ioctl(fd, TFD_IOC_SET_TICKS, &rec->ticks))
 		return 0;
 	if (first)
-		return cpx_err_sys(err, errno, "expirations of a timerfd (needs a kernel with "
-					       "CONFIG_CHECKPOINT_RESTORE)");
+		return cpx_err_sys(err, errno,
+				   "expirations of a timerfd (needs a kernel with "
+				   "CONFIG_CHECKPOINT_RESTORE)");
 	v = (struct itimerspec){ .it_value = { 0, 1 } };
 	return timerfd_settime(fd, 0, &v, NULL) ? cpx_err_sys(err, errno, "timerfd_settime")
 						: 0;
@@ -225,8 +226,8 @@ int cpx_rst_inotifies(struct cpx_rst *r, struct cpx_err *err)
 		if (rc < 0)
 			return rc;
 		while (rc >= 0 && (w = next_watch(r, ofd->id, w ? w->wd : 0)))
-			rc = w->path ? add_watch(fd, w, err) :
-				       cpx_err_set(err, CPX_E_FORMAT, "a watch without a path");
+			rc = w->path ? add_watch(fd, w, err)
+				     : cpx_err_set(err, CPX_E_FORMAT, "a watch without a path");
 		cpx_ipc_undrop(r);
 		if (rc < 0)
 			return rc;

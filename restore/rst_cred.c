@@ -146,7 +146,7 @@ int cpx_rst_creds_check(const struct cpx_rst *r, struct cpx_err *err)
 
 	if (!pw || getgrouplist(pw->pw_name, pw->pw_gid, groups, &n) < 0)
 		n = 0;
-	cpx_state_each (r->st, thread, th) {
+	cpx_state_each(r->st, thread, th) {
 		int rc = check_filters(r, th, err);
 
 		if (rc == 0 && th->groups.n > GROUPS_MAX)

@@ -238,7 +238,7 @@ static int64_t gather(struct cpx_rst *r, struct cpx_rst_task *t, struct slot **o
 
 	if (!s)
 		return cpx_err_set(err, CPX_E_NOMEM, "no memory for descriptors");
-	cpx_state_each (r->st, fd, rec) {
+	cpx_state_each(r->st, fd, rec) {
 		struct cpx_rst_ofd *o;
 		int fd;
 

@@ -116,7 +116,7 @@ static int check_lock(const struct cpx_rec_lock *k, struct cpx_err *err)
 
 int cpx_rst_file_ofd_locks(struct cpx_rst *r, struct cpx_err *err)
 {
-	cpx_state_each (r->st, lock, k) {
+	cpx_state_each(r->st, lock, k) {
 		struct cpx_rst_ofd *o = cpx_rst_ofd_by_id(r, k->ofd);
 		int rc = check_lock(k, err);
 
@@ -132,7 +132,7 @@ int cpx_rst_file_ofd_locks(struct cpx_rst *r, struct cpx_err *err)
 /* The number under which table @files_id holds the description; -1: it does not. */
 static int64_t number_of(struct cpx_rst *r, uint32_t files_id, uint32_t ofd)
 {
-	cpx_state_each (r->st, fd, rec)
+	cpx_state_each(r->st, fd, rec)
 		if (rec->files_id == files_id && rec->ofd == ofd)
 			return rec->fd;
 	return -1;
@@ -142,7 +142,7 @@ int cpx_rst_file_locks(struct cpx_rst *r, struct cpx_rst_task *t, struct cpx_err
 {
 	struct cpx_tracee *tr = &t->threads[0].t;
 
-	cpx_state_each (r->st, lock, k) {
+	cpx_state_each(r->st, lock, k) {
 		struct cpx_rst_ofd *o = cpx_rst_ofd_by_id(r, k->ofd);
 		struct flock l = flock_of(k);
 		int64_t fd, ret;
@@ -175,7 +175,7 @@ static bool in_tree(struct cpx_rst *r, const struct cpx_rec_ofd *o)
 	uint32_t pid = (uint32_t)o->own_pid;
 
 	if (o->own_type == F_OWNER_TID) {
-		cpx_state_each (r->st, thread, th) {
+		cpx_state_each(r->st, thread, th) {
 			if (th->tid == pid)
 				return true;
 		}

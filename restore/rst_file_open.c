@@ -351,7 +351,7 @@ static int make_nameless(struct cpx_rst *r, const struct cpx_rec_file *rec, bool
  */
 static int tmpfile_flags(struct cpx_rst *r, uint32_t file_id)
 {
-	cpx_state_each (r->st, ofd, o)
+	cpx_state_each(r->st, ofd, o)
 		if (o->kind == CPX_OFD_FILE && o->object == file_id &&
 		    (o->flags & TMPFILE_BIT) && !(o->flags & O_PATH))
 			return (int)o->flags & ~(O_ASYNC | O_CREAT | O_TRUNC | O_NOFOLLOW |

@@ -98,14 +98,20 @@ static int check(const struct cpx_rst *r, const struct cpx_rec_sock *rec, struct
 static int early_options(struct cpx_rst *r, const struct cpx_rec_sock *rec, int fd,
 			 struct cpx_err *err)
 {
-	static const struct { uint32_t level, opt; } early[] = {
-		{ IPPROTO_IPV6, IPV6_V6ONLY },	 { SOL_SOCKET, SO_REUSEADDR },
-		{ SOL_SOCKET, SO_REUSEPORT },	 { IPPROTO_IP, IP_FREEBIND },
-		{ IPPROTO_IP, IP_TRANSPARENT },	 { SOL_SOCKET, SO_BINDTODEVICE },
+	static const struct {
+		uint32_t level, opt;
+	} early[] = {
+		{ IPPROTO_IPV6, IPV6_V6ONLY },
+		{ SOL_SOCKET, SO_REUSEADDR },
+		{ SOL_SOCKET, SO_REUSEPORT },
+		{ IPPROTO_IP, IP_FREEBIND },
+		{ IPPROTO_IP, IP_TRANSPARENT },
+		{ SOL_SOCKET, SO_BINDTODEVICE },
 		{ IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT },
 	};
 
-	cpx_ipc_each(r, CPX_BY_OPT, rec->id, sockopt, o) {
+	cpx_ipc_each(r, CPX_BY_OPT, rec->id, sockopt, o)
+	{
 		for (size_t i = 0; i < sizeof(early) / sizeof(*early); i++) {
 			uint8_t now[256];
 			socklen_t len = sizeof(now);
@@ -346,7 +352,8 @@ static int fill(struct cpx_rst *r, const struct cpx_rec_sock *rec, struct cpx_er
 	const struct cpx_ipc_made *other = cpx_ipc_made_find(r, rec, 1);
 	int from = other ? other->fd : cpx_sock_made(r, rec->peer), rc = 0;
 
-	cpx_ipc_each(r, CPX_BY_MSG, rec->id, sockmsg, m) {
+	cpx_ipc_each(r, CPX_BY_MSG, rec->id, sockmsg, m)
+	{
 		if (rc < 0)
 			return rc;
 		if (is_tcp(rec) && from < 0)

@@ -82,8 +82,9 @@ static int make_index(const struct cpx_rst *r, enum cpx_ipc_by by, struct cpx_ip
 	if (!x->v)
 		return cpx_err_set(err, CPX_E_NOMEM, "out of memory");
 	for (size_t i = 0; i < x->n; i++)
-		x->v[i] = (struct cpx_ipc_pair){
-			key_of(by, cpx_state_at(r->st, indexed[by], i)), (uint32_t)i };
+		x->v[i] =
+			(struct cpx_ipc_pair){ key_of(by, cpx_state_at(r->st, indexed[by], i)),
+					       (uint32_t)i };
 	qsort(x->v, x->n, sizeof(*x->v), by_key);
 	return 0;
 }
@@ -187,7 +188,8 @@ int cpx_rst_open_ipc(struct cpx_rst *r, const struct cpx_rec_ofd *ofd, struct cp
 	if (ofd->kind >= sizeof(openers) / sizeof(*openers) || !openers[ofd->kind])
 		return cpx_err_set(err, CPX_E_UNSUPPORTED,
 				   "the image has a descriptor of kind %u, which this program "
-				   "does not know", ofd->kind);
+				   "does not know",
+				   ofd->kind);
 	was = cpx_ipc_as_owner(r);
 	fd = openers[ofd->kind](r, ofd, err);
 	cpx_ipc_self(was);
@@ -251,13 +253,8 @@ static int close_spare(struct cpx_rst *r, struct cpx_err *err)
 
 /* Queues and closed ends before epoll: what is there already is no news. */
 static int (*const finishers[])(struct cpx_rst *, struct cpx_err *) = {
-	cpx_rst_unix_late,
-	cpx_rst_inet_late,
-	cpx_rst_timerfds,
-	cpx_rst_tty_sessions,
-	cpx_rst_sysv,
-	close_spare,
-	cpx_rst_epolls,
+	cpx_rst_unix_late, cpx_rst_inet_late, cpx_rst_timerfds, cpx_rst_tty_sessions,
+	cpx_rst_sysv,	   close_spare,	      cpx_rst_epolls,
 };
 
 static int ipc_late(struct cpx_rst *r, void *priv, struct cpx_rst_task *t, struct cpx_err *err)

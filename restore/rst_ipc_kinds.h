@@ -29,7 +29,7 @@ enum cpx_ipc_by { CPX_BY_SOCK, CPX_BY_OPT, CPX_BY_MSG, CPX_BY_COUNT };
 struct cpx_ipc_index {
 	struct cpx_ipc_pair {
 		uint32_t key, at;
-	} *v; /* owned */
+	} * v; /* owned */
 	size_t n;
 };
 
@@ -53,9 +53,9 @@ static inline struct cpx_rst_ipc *cpx_rst_ipc_of(const struct cpx_rst *r)
  * @key; *@i goes on. NULL: no more with this key.
  */
 const void *cpx_ipc_next(const struct cpx_rst *r, enum cpx_ipc_by by, uint32_t key, size_t *i);
-#define cpx_ipc_each(r, by, key, type, var)                                                   \
-	for (size_t i_##var = SIZE_MAX, once_##var = 1; once_##var; once_##var = 0)           \
-		for (const struct cpx_rec_##type *var;                                        \
+#define cpx_ipc_each(r, by, key, type, var)                                         \
+	for (size_t i_##var = SIZE_MAX, once_##var = 1; once_##var; once_##var = 0) \
+		for (const struct cpx_rec_##type *var;                              \
 		     (var = cpx_ipc_next(r, by, key, &i_##var));)
 
 /* Keep @fd (owned from now on, also on failure). Return: 0 or CPX_E_NOMEM. */

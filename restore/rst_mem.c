@@ -85,7 +85,7 @@ static int list_vmas(struct cpx_rst *r, struct cpx_rst_mm *mm, struct cpx_err *e
 {
 	size_t count = cpx_state_count(r->st, CPX_REC_vma);
 
-	cpx_state_each (r->st, vma, v)
+	cpx_state_each(r->st, vma, v)
 		mm->n += v->mm_id == mm->rec->id;
 	if (count > VMAS_MAX)
 		return cpx_err_set(err, CPX_E_LIMIT, "%zu mappings are too many", count);
@@ -93,7 +93,7 @@ static int list_vmas(struct cpx_rst *r, struct cpx_rst_mm *mm, struct cpx_err *e
 	if (!mm->v)
 		return cpx_err_set(err, CPX_E_NOMEM, "no memory for mappings");
 	mm->n = 0;
-	cpx_state_each (r->st, vma, v) {
+	cpx_state_each(r->st, vma, v) {
 		int rc;
 
 		if (v->mm_id != mm->rec->id)
@@ -105,7 +105,7 @@ static int list_vmas(struct cpx_rst *r, struct cpx_rst_mm *mm, struct cpx_err *e
 			return bad_vma(v, "not in order", err);
 		mm->v[mm->n++] = v;
 	}
-	cpx_state_each (r->st, vdso, d)
+	cpx_state_each(r->st, vdso, d)
 		if (d->mm_id == mm->rec->id)
 			mm->vdso = d;
 	return 0;
@@ -143,7 +143,7 @@ static int list_mms(struct cpx_rst *r, struct cpx_err *err)
 	m->mms = calloc(cpx_state_count(r->st, CPX_REC_mm) + 1, sizeof(*m->mms));
 	if (!m->mms)
 		return cpx_err_set(err, CPX_E_NOMEM, "no memory for address spaces");
-	cpx_state_each (r->st, mm, rec) {
+	cpx_state_each(r->st, mm, rec) {
 		int rc;
 
 		if (cpx_rst_mm_find(m, rec->id))
@@ -154,7 +154,7 @@ static int list_mms(struct cpx_rst *r, struct cpx_err *err)
 		if (rc < 0)
 			return rc;
 	}
-	cpx_state_each (r->st, cow, c) {
+	cpx_state_each(r->st, cow, c) {
 		int rc = check_cow(r, c, err);
 
 		if (rc < 0)
@@ -187,7 +187,7 @@ static size_t taken(struct cpx_rst *r, struct span *s)
 {
 	size_t n = 0;
 
-	cpx_state_each (r->st, vma, v) {
+	cpx_state_each(r->st, vma, v) {
 		struct cpx_rst_shm *shm =
 			v->kind == CPX_VMA_SHM ? cpx_rst_shm_find(r, v->file_id) : NULL;
 
@@ -339,7 +339,7 @@ static int fill_zeros(struct cpx_rst *r, const struct cpx_rst_mm *mm, struct tar
 {
 	static const uint8_t zero[CPX_PAGE];
 
-	cpx_state_each (r->st, zeros, z) {
+	cpx_state_each(r->st, zeros, z) {
 		if (z->mm_id != mm->rec->id)
 			continue;
 		for (uint32_t i = 0; i + 1 < z->ranges.n; i += 2) {
@@ -387,7 +387,7 @@ static int fill(struct cpx_rst *r, struct cpx_rst_mm *mm, struct cpx_rst_task *t
 static int add_guards(struct cpx_rst *r, struct cpx_rst_mm *mm, struct cpx_batch *b,
 		      struct cpx_err *err)
 {
-	cpx_state_each (r->st, guard, g) {
+	cpx_state_each(r->st, guard, g) {
 		for (uint32_t i = 0; g->mm_id == mm->rec->id && i + 1 < g->ranges.n; i += 2) {
 			uint64_t start = g->ranges.v[i], end = g->ranges.v[i + 1];
 			int rc;

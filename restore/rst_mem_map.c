@@ -287,7 +287,7 @@ static bool worth(const struct cpx_rst_mm *mm, const struct cpx_rec_vma *p,
 
 static bool guarded(const struct cpx_rst *r, uint32_t mm_id, uint64_t start, uint64_t end)
 {
-	cpx_state_each (r->st, guard, g)
+	cpx_state_each(r->st, guard, g)
 		for (uint32_t i = 0; g->mm_id == mm_id && i + 1 < g->ranges.n; i += 2)
 			if (g->ranges.v[i] < end && g->ranges.v[i + 1] > start)
 				return true;

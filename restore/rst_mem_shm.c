@@ -58,7 +58,7 @@ int cpx_rst_shm_prepare(struct cpx_rst *r, struct cpx_err *err)
 	m->shms = calloc(cpx_state_count(r->st, CPX_REC_shm) + 1, sizeof(*m->shms));
 	if (!m->shms)
 		return cpx_err_set(err, CPX_E_NOMEM, "no memory for shared memory records");
-	cpx_state_each (r->st, shm, s) {
+	cpx_state_each(r->st, shm, s) {
 		int rc = check(r, s, err);
 
 		if (rc < 0)

@@ -135,7 +135,8 @@ static bool unknown_and_off(int sys, const struct cpx_blob *value)
 
 static int set_opts(struct cpx_rst *r, uint32_t id, int fd, struct cpx_err *err)
 {
-	cpx_ipc_each(r, CPX_BY_OPT, id, sockopt, o) {
+	cpx_ipc_each(r, CPX_BY_OPT, id, sockopt, o)
+	{
 		uint8_t now[256];
 		socklen_t len = sizeof(now);
 		int rc;

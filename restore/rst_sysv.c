@@ -107,8 +107,9 @@ static int make_set(const struct cpx_rst *r, const struct cpx_rec_semset *rec,
 	ds.sem_perm.uid = may_have(r, rec->uid) ? rec->uid : r->opts->owner_uid;
 	ds.sem_perm.gid = r->opts->trusted ? rec->gid : r->opts->owner_gid;
 	ds.sem_perm.mode = (unsigned short)(rec->mode & 0777);
-	return semctl(id, 0, IPC_SET, (union semarg){ .buf = &ds }) ?
-		       cpx_err_sys(err, errno, "owner of semaphore set %d", id) : 0;
+	return semctl(id, 0, IPC_SET, (union semarg){ .buf = &ds })
+		       ? cpx_err_sys(err, errno, "owner of semaphore set %d", id)
+		       : 0;
 }
 
 static int adjustment(const struct cpx_rst *r, int id, uint32_t num)
@@ -143,8 +144,9 @@ static int rst_set(struct cpx_rst *r, const struct cpx_rec_semset *rec, struct c
 					   rec->id, v);
 		vals[i] = (unsigned short)v;
 	}
-	return semctl(rec->id, 0, SETALL, (union semarg){ .array = vals }) ?
-		       cpx_err_sys(err, errno, "semaphore set %d", rec->id) : 0;
+	return semctl(rec->id, 0, SETALL, (union semarg){ .array = vals })
+		       ? cpx_err_sys(err, errno, "semaphore set %d", rec->id)
+		       : 0;
 }
 
 static int rst_undo(struct cpx_rst *r, const struct cpx_rec_semundo *u, struct cpx_err *err)
@@ -162,8 +164,8 @@ static int rst_undo(struct cpx_rst *r, const struct cpx_rec_semundo *u, struct c
 	tr = &t->threads[0].t;
 	cpx_tracee_reset(tr);
 	addr = cpx_tracee_push(tr, &op, sizeof(op));
-	rc = addr ? cpx_tcall(tr, &ret, err, SYS_semop, (uint64_t)u->id, addr, 1) :
-		    cpx_err_set(err, CPX_E_SYS, "no room for a call's arguments");
+	rc = addr ? cpx_tcall(tr, &ret, err, SYS_semop, (uint64_t)u->id, addr, 1)
+		  : cpx_err_set(err, CPX_E_SYS, "no room for a call's arguments");
 	cpx_tracee_reset(tr);
 	return rc < 0 || ret >= 0 ? rc : cpx_err_sys(err, (int)-ret, "semaphore set %d", u->id);
 }
@@ -217,8 +219,9 @@ static int make_queue(const struct cpx_rst *r, const struct cpx_rec_msgqueue *re
 	ds.msg_perm.gid = r->opts->trusted ? rec->gid : r->opts->owner_gid;
 	ds.msg_perm.mode = (unsigned short)(rec->mode & 0777);
 	ds.msg_qbytes = rec->qbytes;
-	return msgctl(id, IPC_SET, &ds) ?
-		       cpx_err_sys(err, errno, "owner of message queue %d", id) : 0;
+	return msgctl(id, IPC_SET, &ds)
+		       ? cpx_err_sys(err, errno, "owner of message queue %d", id)
+		       : 0;
 }
 
 static int send_one(const struct cpx_rec_sysvmsg *m, struct cpx_err *err)
@@ -231,14 +234,15 @@ static int send_one(const struct cpx_rec_sysvmsg *m, struct cpx_err *err)
 	memcpy(buf, &type, sizeof(type));
 	if (m->data.n)
 		memcpy(buf + sizeof(type), m->data.p, m->data.n);
-	return msgsnd(m->queue, buf, m->data.n, IPC_NOWAIT) ?
-		       cpx_err_sys(err, errno, "a message for queue %d", m->queue) : 0;
+	return msgsnd(m->queue, buf, m->data.n, IPC_NOWAIT)
+		       ? cpx_err_sys(err, errno, "a message for queue %d", m->queue)
+		       : 0;
 }
 
 static int rst_queue(struct cpx_rst *r, const struct cpx_rec_msgqueue *rec, struct cpx_err *err)
 {
-	int rc = rec->id < 0 ? cpx_err_set(err, CPX_E_FORMAT, "message queue %d", rec->id) :
-			       look_at_queue(r, rec, err);
+	int rc = rec->id < 0 ? cpx_err_set(err, CPX_E_FORMAT, "message queue %d", rec->id)
+			     : look_at_queue(r, rec, err);
 
 	if (rc == 0)
 		rc = make_queue(r, rec, err);

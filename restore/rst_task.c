@@ -78,13 +78,13 @@ static int check_limits(const struct cpx_rst *r, const struct cpx_rec_task *t,
 static int core_prepare(struct cpx_rst *r, void **priv, struct cpx_err *err)
 {
 	(void)priv;
-	cpx_state_each (r->st, task, t) {
+	cpx_state_each(r->st, task, t) {
 		int rc = check_limits(r, t, err);
 
 		if (rc < 0)
 			return rc;
 	}
-	cpx_state_each (r->st, thread, th)
+	cpx_state_each(r->st, thread, th)
 		if (th->affinity.n > 65536 ||
 		    (th->robust_list && th->robust_len != ROBUST_HEAD) || th->pdeathsig > 64)
 			return cpx_err_set(err, CPX_E_FORMAT, "thread %u is damaged", th->tid);

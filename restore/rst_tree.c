@@ -620,8 +620,7 @@ static int unmap_home(struct cpx_rst *r, struct cpx_err *err)
 		if (t->rec->state == CPX_TASK_ZOMBIE || t->mm_of != t)
 			continue;
 		rc = cpx_tok(&t->threads[is_ended(t, 0) ? 1 : 0].t, NULL, err,
-			     "unmap the home page", SYS_munmap,
-			     r->home_page, r->home_size);
+			     "unmap the home page", SYS_munmap, r->home_page, r->home_size);
 		if (rc < 0)
 			return rc;
 	}

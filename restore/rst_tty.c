@@ -390,8 +390,8 @@ static const char *current_path(struct cpx_rst *r, const struct cpx_rec_tty *rec
 static int slave_here(struct cpx_rst *r, const struct cpx_rec_tty *rec, struct cpx_err *err)
 {
 	struct cpx_ipc_who was = cpx_ipc_as_owner(r);
-	int fd = rec->role == CPX_TTY_PTY ? open_pty(r, rec, false, O_RDWR, err) :
-					    open_outside(r, rec, 0, O_RDWR, err);
+	int fd = rec->role == CPX_TTY_PTY ? open_pty(r, rec, false, O_RDWR, err)
+					  : open_outside(r, rec, 0, O_RDWR, err);
 
 	cpx_ipc_self(was);
 	return fd;
@@ -453,8 +453,8 @@ static int set_foreground(struct cpx_rst *r, struct cpx_rst_task *t,
 		return 0;
 	cpx_tracee_reset(tr);
 	addr = cpx_tracee_push(tr, &pgrp, sizeof(pgrp));
-	rc = addr ? cpx_tcall(tr, &ret, err, SYS_ioctl, (uint64_t)num, TIOCSPGRP, addr) :
-		    cpx_err_set(err, CPX_E_SYS, "no room for a call's arguments");
+	rc = addr ? cpx_tcall(tr, &ret, err, SYS_ioctl, (uint64_t)num, TIOCSPGRP, addr)
+		  : cpx_err_set(err, CPX_E_SYS, "no room for a call's arguments");
 	cpx_tracee_reset(tr);
 	if (rc >= 0 && ret < 0 && rec->role == CPX_TTY_PTY)
 		cpx_log_note("foreground group %u of process %u's terminal: %s", rec->pgrp,
@@ -468,8 +468,9 @@ int cpx_rst_tty_sessions(struct cpx_rst *r, struct cpx_err *err)
 {
 	cpx_state_each(r->st, tty, rec) {
 		struct cpx_rst_task *t = rec->sid ? cpx_ipc_task(r, rec->sid) : NULL;
-		int rc = t && rec->pgrp && t->pid > 0 && t->rec->state != CPX_TASK_ZOMBIE ?
-				 set_foreground(r, t, rec, err) : 0;
+		int rc = t && rec->pgrp && t->pid > 0 && t->rec->state != CPX_TASK_ZOMBIE
+				 ? set_foreground(r, t, rec, err)
+				 : 0;
 
 		if (rc < 0)
 			return rc;

@@ -214,9 +214,10 @@ static int bind_name(struct cpx_rst *r, int fd, const struct cpx_rec_sock *rec,
 	if (rc < 0)
 		return rc;
 	if (!is_path(which))
-		return bind(fd, (struct sockaddr *)&n.un, n.len) ?
-			       cpx_err_sys(err, errno, "binding a unix socket to '@%.100s'",
-					   n.un.sun_path + 1) : 0;
+		return bind(fd, (struct sockaddr *)&n.un, n.len)
+			       ? cpx_err_sys(err, errno, "binding a unix socket to '@%.100s'",
+					     n.un.sun_path + 1)
+			       : 0;
 	aside = !keep && stays_inside(n.un.sun_path);
 	rc = aside ? 0 : base_dir(r, rec, &n, dir, sizeof(dir), err);
 	if (rc < 0)
@@ -225,8 +226,8 @@ static int bind_name(struct cpx_rst *r, int fd, const struct cpx_rec_sock *rec,
 	if (!pid && cpx_ipc_drop(r, NULL) < 0)
 		_exit(EPERM);
 	if (!pid)
-		_exit(aside ? bind_aside(fd, &n) :
-			      bind_there(fd, (int)rec->type, dir, &n, rec, keep,
+		_exit(aside ? bind_aside(fd, &n)
+			    : bind_there(fd, (int)rec->type, dir, &n, rec, keep,
 					 r->opts->trusted));
 	if (pid < 0)
 		return cpx_err_sys(err, errno, "fork");
@@ -286,8 +287,9 @@ static int switch_ids(struct as *a, bool back, int64_t was[2], struct cpx_err *e
 	if (back) {
 		rc = cpx_tcall(tr, &ret, err, SYS_setresuid, (uint64_t)-1, (uint64_t)was[0],
 			       (uint64_t)-1);
-		return rc < 0 ? rc : cpx_tcall(tr, &ret, err, SYS_setresgid, (uint64_t)-1,
-					       (uint64_t)was[1], (uint64_t)-1);
+		return rc < 0 ? rc
+			      : cpx_tcall(tr, &ret, err, SYS_setresgid, (uint64_t)-1,
+					  (uint64_t)was[1], (uint64_t)-1);
 	}
 	rc = cpx_tcall(tr, &was[0], err, SYS_geteuid, 0);
 	if (rc >= 0)
@@ -349,8 +351,9 @@ static int connect_as(struct as *a, int fd, int target, struct cpx_err *err)
 	if (rc < 0)
 		return rc;
 	if (!a->t)
-		return connect(fd, (struct sockaddr *)&n.un, n.len) ?
-			       cpx_err_sys(err, errno, "connecting a unix socket") : 0;
+		return connect(fd, (struct sockaddr *)&n.un, n.len)
+			       ? cpx_err_sys(err, errno, "connecting a unix socket")
+			       : 0;
 	num = cpx_rst_give_fd(a->r, a->t, fd, -1, true, err);
 	if (num < 0)
 		return num;
@@ -382,8 +385,9 @@ static int socketpair_as(struct as *a, int type, int fds[2], struct cpx_err *err
 	uint64_t addr;
 
 	if (!a->t)
-		return socketpair(AF_UNIX, type | SOCK_CLOEXEC, 0, fds) ?
-			       cpx_err_sys(err, errno, "socketpair") : 0;
+		return socketpair(AF_UNIX, type | SOCK_CLOEXEC, 0, fds)
+			       ? cpx_err_sys(err, errno, "socketpair")
+			       : 0;
 	cpx_tracee_reset(tr);
 	addr = cpx_tracee_push(tr, NULL, sizeof(nums));
 	if (!addr)
@@ -455,8 +459,9 @@ static int connected_pair(struct cpx_rst *r, const struct cpx_rec_sock *rec,
 			return rc;
 	}
 	if (nameless)
-		rc = bind(listener, (struct sockaddr *)&un, sizeof(sa_family_t)) ?
-			     cpx_err_sys(err, errno, "bind") : 0;
+		rc = bind(listener, (struct sockaddr *)&un, sizeof(sa_family_t))
+			     ? cpx_err_sys(err, errno, "bind")
+			     : 0;
 	else
 		rc = bind_name(r, listener, named, name, false, err);
 	if (rc >= 0)
@@ -627,8 +632,7 @@ static size_t queue_bytes(const struct cpx_rst *r, uint32_t id)
 {
 	size_t total = 0;
 
-	cpx_ipc_each(r, CPX_BY_MSG, id, sockmsg, m)
-		total += m->data.n + 2048u;
+	cpx_ipc_each(r, CPX_BY_MSG, id, sockmsg, m) total += m->data.n + 2048u;
 	return total;
 }
 
@@ -734,7 +738,8 @@ static int fill_queue(struct cpx_rst *r, const struct cpx_rec_sock *rec, struct 
 		cpx_sock_widen(other->fd, bytes);
 	else if (rec->peer && cpx_sock_made(r, rec->peer) >= 0)
 		cpx_sock_widen(cpx_sock_made(r, rec->peer), bytes);
-	cpx_ipc_each(r, CPX_BY_MSG, rec->id, sockmsg, m) {
+	cpx_ipc_each(r, CPX_BY_MSG, rec->id, sockmsg, m)
+	{
 		int rc = fill_one(r, rec, m, err);
 
 		if (rc < 0)
@@ -807,8 +812,10 @@ int cpx_rst_unix_late(struct cpx_rst *r, struct cpx_err *err)
 		}
 	}
 	cpx_state_each(r->st, sock, rec) {
-		int rc = rec->family != AF_UNIX ? 0 :
-			 cpx_sock_set_opts(r, rec->id, cpx_sock_made(r, rec->id), err);
+		int rc =
+			rec->family != AF_UNIX
+				? 0
+				: cpx_sock_set_opts(r, rec->id, cpx_sock_made(r, rec->id), err);
 
 		if (rc < 0)
 			return cpx_err_wrap(err, "unix socket %u", rec->id);

@@ -93,8 +93,8 @@ int cpx_store_remove_job(struct cpx_store *s, const char *job, struct cpx_err *e
 
 struct cpx_image_opts {
 	enum cpx_codec codec;
-	int level;	  /* codec's own; 0 default */
-	unsigned workers; /* 0: one a core */
+	int level;		       /* codec's own; 0 default */
+	unsigned workers;	       /* 0: one a core */
 	const struct cpx_gen_id *base; /* unchanged ranges are inherited from it; NULL: full */
 };
 

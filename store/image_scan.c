@@ -573,7 +573,7 @@ static int verify_maps(struct cpx_image *img, struct cpx_err *err)
 /* The code objects that files refer to. */
 static int verify_code(struct cpx_image *img, struct cpx_err *err)
 {
-	cpx_state_each (img->state, file, f) {
+	cpx_state_each(img->state, file, f) {
 		int rc = 0;
 
 		if (f->sha256.n == 32)

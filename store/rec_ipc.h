@@ -13,7 +13,7 @@ enum cpx_epoll_item_flags {
 };
 
 enum cpx_sock_state {
-	CPX_SOCK_IDLE = 0,  /* perhaps bound, not connected */
+	CPX_SOCK_IDLE = 0, /* perhaps bound, not connected */
 	CPX_SOCK_LISTEN,
 	CPX_SOCK_CONNECTED, /* to the socket @peer of the tree */
 	CPX_SOCK_ORPHAN,    /* was connected, the other side is closed */

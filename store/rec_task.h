@@ -17,9 +17,9 @@ enum cpx_task_state {
 
 /* How a thread that was inside a system call goes on. */
 enum cpx_resume {
-	CPX_RESUME_NONE = 0,   /* was in user code, or the registers say it all */
-	CPX_RESUME_REISSUE,    /* call again as it stands: ip - 2, ax = nr */
-	CPX_RESUME_TIMED,      /* call @sys_nr again with @sys_left_ns of its time-out left */
+	CPX_RESUME_NONE = 0, /* was in user code, or the registers say it all */
+	CPX_RESUME_REISSUE,  /* call again as it stands: ip - 2, ax = nr */
+	CPX_RESUME_TIMED,    /* call @sys_nr again with @sys_left_ns of its time-out left */
 };
 
 /* clang-format off */

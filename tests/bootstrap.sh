@@ -15,7 +15,7 @@ what=${1:-build}
 build="gcc libc6-dev make pkg-config libaio-dev liblz4-dev zlib1g-dev libxxhash-dev libssl-dev
 	libjansson-dev libuv1-dev"
 demo="lame xz-utils python3"
-check="$demo clang libclang-rt-14-dev libcmocka-dev perl pigz sqlite3 nodejs mandoc shellcheck
+check="$demo clang clang-format libclang-rt-14-dev libcmocka-dev perl pigz sqlite3 nodejs mandoc shellcheck
 	cpio busybox-static procps util-linux iproute2 qemu-system-x86"
 modules="libuv jansson libxxhash liblz4 zlib libcrypto"
 

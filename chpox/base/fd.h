@@ -15,9 +15,9 @@
 
 struct cpx_err;
 
-void cpx_close(int *fd);	/* close unless -1, set to -1, keep errno */
-void cpx_freep(void *pptr);	/* free(*pptr), set to NULL */
-int cpx_steal_fd(int *fd);	/* take the value, leave -1 */
+void cpx_close(int *fd);    /* close unless -1, set to -1, keep errno */
+void cpx_freep(void *pptr); /* free(*pptr), set to NULL */
+int cpx_steal_fd(int *fd);  /* take the value, leave -1 */
 
 #define CPX_AUTO_FD __attribute__((cleanup(cpx_close))) int
 #define CPX_AUTO_FREE __attribute__((cleanup(cpx_freep)))

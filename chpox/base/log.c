@@ -33,16 +33,16 @@ static void line(const char *fmt, va_list ap)
 		return;
 }
 
-#define DEFINE_LOG(fn, level)                     \
-	void fn(const char *fmt, ...)             \
-	{                                         \
-		va_list ap;                       \
-                                                  \
-		if (cpx_log_level < (level))      \
-			return;                   \
-		va_start(ap, fmt);                \
-		line(fmt, ap);                    \
-		va_end(ap);                       \
+#define DEFINE_LOG(fn, level)                \
+	void fn(const char *fmt, ...)        \
+	{                                    \
+		va_list ap;                  \
+                                             \
+		if (cpx_log_level < (level)) \
+			return;              \
+		va_start(ap, fmt);           \
+		line(fmt, ap);               \
+		va_end(ap);                  \
 	}
 
 DEFINE_LOG(cpx_log_error, 0)

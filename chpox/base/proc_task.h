@@ -22,17 +22,17 @@ struct cpx_err;
 #define CPX_RLIMITS 16
 
 struct cpx_proc_status {
-	uint32_t umask;			 /* 022 where the line is missing */
-	char state;			 /* R S D T t Z X I */
-	uint32_t uid[4], gid[4];	 /* real, effective, saved, file system */
-	uint32_t *groups;		 /* malloc'ed, may be NULL */
+	uint32_t umask;		 /* 022 where the line is missing */
+	char state;		 /* R S D T t Z X I */
+	uint32_t uid[4], gid[4]; /* real, effective, saved, file system */
+	uint32_t *groups;	 /* malloc'ed, may be NULL */
 	uint32_t ngroups;
-	uint64_t sig_pnd, shd_pnd;	 /* pending for the thread, for the process */
+	uint64_t sig_pnd, shd_pnd; /* pending for the thread, for the process */
 	uint64_t sig_blk, sig_ign, sig_cgt;
 	uint64_t cap_inh, cap_prm, cap_eff, cap_bnd, cap_amb;
 	uint32_t no_new_privs, seccomp, seccomp_filters;
-	bool thp_enabled;		 /* true where the line is missing */
-	bool shadow_stack;		 /* x86_Thread_features lists shstk */
+	bool thp_enabled;  /* true where the line is missing */
+	bool shadow_stack; /* x86_Thread_features lists shstk */
 	pid_t tracer;
 };
 
@@ -43,11 +43,11 @@ void cpx_proc_status_free(struct cpx_proc_status *s);
 struct cpx_proc_stat {
 	char state;
 	pid_t ppid, pgrp, session;
-	uint64_t flags;		/* PF_* */
-	uint64_t utime, stime;	/* clock ticks */
+	uint64_t flags;	       /* PF_* */
+	uint64_t utime, stime; /* clock ticks */
 	int64_t nice;
 	int32_t exit_signal;
-	int32_t processor;	/* where it ran last */
+	int32_t processor; /* where it ran last */
 	int32_t exit_code; /* zombie: its status; stopped: the report its parent has not had */
 };
 
@@ -71,7 +71,7 @@ int cpx_proc_timers_parse(const char *text, struct cpx_proc_timer **out, struct 
 
 /* One armed sleep of /proc/timer_list: an hrtimer that wakes a task. */
 struct cpx_sleep_timer {
-	uint64_t id;	       /* printed (hashed) address: the same timer has the same one */
+	uint64_t id; /* printed (hashed) address: the same timer has the same one */
 	int64_t soft_ns, hard_ns; /* CLOCK_MONOTONIC of the first namespace */
 	int32_t cpu;		  /* where the sleeper ran when it armed it */
 };

@@ -81,9 +81,9 @@ struct cpx_timed_want {
 	int64_t asked_ns;   /* the time-out it asked for (when it began) */
 	int64_t blocked_ns; /* about when it blocked, CLOCK_MONOTONIC; < 0: not known */
 	bool first; /* the call has not been interrupted before: deadline = begin + asked */
-	bool wide;	    /* poll, epoll: slack is a thousandth of the time-out */
-	int64_t slack_ns;   /* timer slack of the thread */
-	int32_t cpu;	    /* where it ran last, -1: not known; its timer is there */
+	bool wide;  /* poll, epoll: slack is a thousandth of the time-out */
+	int64_t slack_ns;    /* timer slack of the thread */
+	int32_t cpu;	     /* where it ran last, -1: not known; its timer is there */
 	int64_t deadline_ns; /* result; < 0: none found */
 };
 

@@ -46,17 +46,17 @@ struct cpx_home {
 };
 
 struct cpx_tracee {
-	pid_t pid, tid; /* thread group and thread, in the tracer's PID namespace */
-	int mem_fd;	/* /proc/PID/mem, borrowed from the owner of the process */
+	pid_t pid, tid;	       /* thread group and thread, in the tracer's PID namespace */
+	int mem_fd;	       /* /proc/PID/mem, borrowed from the owner of the process */
 	struct cpx_home *home; /* borrowed, shared by the threads of a process */
 	struct user_regs_struct regs; /* the thread's own, saved by cpx_tracee_save() */
 	uint8_t *xstate;	      /* own extended state, malloc'ed */
 	size_t xstate_len;
 	uint64_t sigmask;
-	bool saved;	/* the three above are valid */
-	bool borrowed;	/* registers are ours at the moment; unborrow before release */
+	bool saved;    /* the three above are valid */
+	bool borrowed; /* registers are ours at the moment; unborrow before release */
 	bool ours; /* a process of our own (a clone): code after a call exits, never returns */
-	bool stop_seen; /* a SIGSTOP came while borrowed: it is sent again at release */
+	bool stop_seen;	    /* a SIGSTOP came while borrowed: it is sent again at release */
 	uint64_t data_used; /* of the home's argument area, in this call */
 };
 

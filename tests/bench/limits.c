@@ -50,8 +50,8 @@ static void die(const char *what)
 }
 
 struct work {
-	uint8_t *data, *packed;	   /* blocks of BLOCK, and of the bound of it */
-	uint32_t *sizes;	   /* of each packed block */
+	uint8_t *data, *packed; /* blocks of BLOCK, and of the bound of it */
+	uint32_t *sizes;	/* of each packed block */
 	size_t blocks;
 	_Atomic size_t next;
 	_Atomic uint64_t bytes;

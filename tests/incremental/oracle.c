@@ -55,14 +55,14 @@ static uint64_t bytes_mapped(const struct cpx_state *st)
 {
 	uint64_t n = 0;
 
-	cpx_state_each (st, vma, v)
+	cpx_state_each(st, vma, v)
 		n += v->end - v->start;
 	return n;
 }
 
 static const struct cpx_rec_mm *mm_of(const struct cpx_state *st, uint32_t id)
 {
-	cpx_state_each (st, mm, m)
+	cpx_state_each(st, mm, m)
 		if (m->id == id)
 			return m;
 	return NULL;
@@ -71,7 +71,7 @@ static const struct cpx_rec_mm *mm_of(const struct cpx_state *st, uint32_t id)
 /* The kernel itself writes the number of the CPU there, whenever a thread goes on. */
 static bool in_rseq(struct cpx_image *img, uint64_t at)
 {
-	cpx_state_each (cpx_image_state(img), thread, th)
+	cpx_state_each(cpx_image_state(img), thread, th)
 		if (th->rseq_addr && at - th->rseq_addr < th->rseq_size)
 			return true;
 	return false;
@@ -109,7 +109,7 @@ static int compare(struct cpx_image *full, struct cpx_image *incr, struct cpx_er
 	/* registering may merge neighbours: the same addresses, not the same list */
 	if (bytes_mapped(sf) != bytes_mapped(si))
 		return cpx_err_set(err, CPX_E_FORMAT, "not the same mappings");
-	cpx_state_each (sf, vma, v) {
+	cpx_state_each(sf, vma, v) {
 		const struct cpx_rec_mm *mf = mm_of(sf, v->mm_id), *mi = mm_of(si, v->mm_id);
 		int rc = 0;
 

@@ -62,6 +62,7 @@ without_licence()
 # SC2154, SC2034: variables that cross files by sourcing; SC2046: words that are meant to be split
 verdict "lint: functions of at most $MAX_FUNCTION lines" "$(long_functions)"
 verdict "lint: lines of at most $MAX_COLUMNS columns" "$(LC_ALL=C.UTF-8 wide_lines)"
+verdict "lint: clang-format" "$(clang-format --dry-run -Werror "${c_files[@]}" 2>&1 | grep error: | cut -d: -f1,2 | sort -u)"
 verdict "lint: a licence in each file" "$(without_licence)"
 verdict "lint: names of C files are unique" \
 	"$(printf '%s\n' "${c_files[@]}" | grep -v '^\./tests/' | sed 's,.*/,,' | sort | uniq -d)"

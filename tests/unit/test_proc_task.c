@@ -17,7 +17,8 @@
 #include "../../chpox/base/proc_task.h"
 #include <fcntl.h>
 
-#define STATUS_HEAD "Name:\tx\nUmask:\t0027\nState:\tS (sleeping)\nTracerPid:\t7\n" \
+#define STATUS_HEAD                                                     \
+	"Name:\tx\nUmask:\t0027\nState:\tS (sleeping)\nTracerPid:\t7\n" \
 	"Uid:\t1\t2\t3\t4\nGid:\t5\t6\t7\t8\n"
 #define STATUS_TAIL                                                                           \
 	"SigPnd:\t0000000000000001\nShdPnd:\t8000000000000000\nSigBlk:\t0\n"                  \
@@ -155,16 +156,15 @@ static void damaged_timers_are_refused(void **state)
 
 static void sleeps_on_the_monotonic_clock_alone(void **state)
 {
-	const char *text =
-		"Timer List Version: v0.10\nnow at 1000 nsecs\n\ncpu: 0\n clock 0:\n"
-		"  .offset:     0 nsecs\nactive timers:\n"
-		" #0: <00000000aa>, tick_nohz_handler, S:01\n"
-		" # expires at 5000-5000 nsecs [in 4000 to 4000 nsecs]\n"
-		" #1: <00000000bb>, hrtimer_wakeup, S:01\n"
-		" # expires at 6000-6050 nsecs [in 5000 to 5050 nsecs]\n"
-		" clock 1:\nactive timers:\n"
-		" #0: <00000000cc>, hrtimer_wakeup, S:01\n"
-		" # expires at 7000-7050 nsecs [in 5000 to 5050 nsecs]\n";
+	const char *text = "Timer List Version: v0.10\nnow at 1000 nsecs\n\ncpu: 0\n clock 0:\n"
+			   "  .offset:     0 nsecs\nactive timers:\n"
+			   " #0: <00000000aa>, tick_nohz_handler, S:01\n"
+			   " # expires at 5000-5000 nsecs [in 4000 to 4000 nsecs]\n"
+			   " #1: <00000000bb>, hrtimer_wakeup, S:01\n"
+			   " # expires at 6000-6050 nsecs [in 5000 to 5050 nsecs]\n"
+			   " clock 1:\nactive timers:\n"
+			   " #0: <00000000cc>, hrtimer_wakeup, S:01\n"
+			   " # expires at 7000-7050 nsecs [in 5000 to 5050 nsecs]\n";
 	CPX_AUTO_FREE struct cpx_sleep_timer *t = NULL;
 	int64_t now;
 

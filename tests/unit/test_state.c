@@ -69,7 +69,7 @@ static void what_goes_in_comes_out(void **state)
 	assert_int_equal(th->groups.n, 3);
 	assert_int_equal(th->groups.v[2], 27);
 	assert_true(th->sys_left_ns == -1);
-	cpx_state_each (got, thread, each)
+	cpx_state_each(got, thread, each)
 		n += (int)each->tid;
 	assert_int_equal(n, 4712 + 4713);
 	assert_string_equal(cpx_state_rec(got, thread, 1)->comm, "");

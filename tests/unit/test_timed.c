@@ -64,8 +64,9 @@ static void the_timer_that_went_away_is_ours(void **state)
 						  { 2, 13 * S, 13 * S + 50000, 0 },
 						  { 3, 9 * S, 9 * S + 50000, 0 } };
 	const struct cpx_timed_sleep after[] = { { 1, 12 * S, 12 * S + 50000, 0 } };
-	struct cpx_timed_want w = { .asked_ns = 5 * S, .blocked_ns = -1, .first = true,
-				    .slack_ns = 50000 };
+	struct cpx_timed_want w = {
+		.asked_ns = 5 * S, .blocked_ns = -1, .first = true, .slack_ns = 50000
+	};
 
 	(void)state;
 	cpx_timed_match(before, 3, after, 1, 10 * S, 10 * S, &w, 1);
@@ -114,8 +115,9 @@ static void a_sleeper_has_its_timer_on_its_own_cpu(void **state)
 {
 	const struct cpx_timed_sleep before[] = { { 1, 12 * S, 12 * S + 50000, 0 },
 						  { 2, 13 * S, 13 * S + 50000, 3 } };
-	struct cpx_timed_want w = { .asked_ns = 5 * S, .blocked_ns = -1, .slack_ns = 50000,
-				    .cpu = 3 };
+	struct cpx_timed_want w = {
+		.asked_ns = 5 * S, .blocked_ns = -1, .slack_ns = 50000, .cpu = 3
+	};
 
 	(void)state;
 	cpx_timed_match(before, 2, NULL, 0, 10 * S, 10 * S, &w, 1);
