@@ -55,24 +55,37 @@ static void print_notes(const json_t *answer)
 
 /* --- run, mark ----------------------------------------------------------------------- */
 
+static int retention_options(const struct cpx_args *a, json_t *req, struct cpx_err *err)
+{
+	static const char *const names[] = { "keep", "keep-hourly", "keep-daily" };
+
+	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+		const char *given = cpx_arg(a, names[i]);
+		uint64_t n;
+
+		/* the daemon knows the limits */
+		if (!given)
+			continue;
+		if (cpx_parse_u64(given, "number of generations", 1000000, &n, err) < 0)
+			return CPX_E_INVAL;
+		json_object_set_new(req, names[i], json_integer((json_int_t)n));
+	}
+	return 0;
+}
+
 /* The options that run and mark share. */
 static int common_options(const struct cpx_args *a, json_t *req, struct cpx_err *err)
 {
 	const char *name = cpx_arg(a, "name"), *every = cpx_arg(a, "every");
-	const char *keep = cpx_arg(a, "keep");
 	int64_t ns = 0;
-	uint64_t n;
 
 	if (every && !strcmp(every, "auto"))
 		ns = -1;
 	else if (every && cpx_parse_duration(every, "interval", &ns, err) < 0)
 		return CPX_E_INVAL;
 	json_object_set_new(req, "every_ns", json_integer(ns));
-	if (keep) {
-		if (cpx_parse_u64(keep, "number of generations", 32, &n, err) < 0)
-			return CPX_E_INVAL;
-		json_object_set_new(req, "keep", json_integer((json_int_t)n));
-	}
+	if (retention_options(a, req, err) < 0)
+		return CPX_E_INVAL;
 	if (name && json_object_set_new(req, "name", json_string(name)))
 		return need(NULL, err);
 	return 0;

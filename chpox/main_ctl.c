@@ -41,6 +41,8 @@ static const struct cpx_opt opts_run[] = {
 	{ "every", 'e', "DUR",
 	  "checkpoint it that often (10s, 5m, 1h), or auto: at most 2 % of its time" },
 	{ "keep", 'k', "N", "generations to keep, default 2" },
+	{ "keep-hourly", 0, "N", "and the last one of each of N hours" },
+	{ "keep-daily", 0, "N", "and the last one of each of N days (UTC)" },
 	{ "interactive", 'i', NULL, "keep the standard input (else /dev/null)" },
 	{ "tty", 't', NULL, "give it a terminal; 'attach' shows it" },
 	{ 0 }
@@ -50,6 +52,8 @@ static const struct cpx_opt opts_mark[] = {
 	{ "every", 'e', "DUR",
 	  "checkpoint it that often (10s, 5m, 1h), or auto: at most 2 % of its time" },
 	{ "keep", 'k', "N", "generations to keep, default 2" },
+	{ "keep-hourly", 0, "N", "and the last one of each of N hours" },
+	{ "keep-daily", 0, "N", "and the last one of each of N days (UTC)" },
 	{ 0 }
 };
 static const struct cpx_opt opts_checkpoint[] = {

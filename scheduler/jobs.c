@@ -112,18 +112,37 @@ static int launch(struct cpxd_conn *c, struct cpxd_launch *l, struct cpx_err *er
 
 /* --- run, mark ----------------------------------------------------------------------- */
 
+static int take_retention(const json_t *m, struct cpx_reg_job *job, struct cpx_err *err)
+{
+	const struct {
+		const char *name;
+		int64_t min, max, normal;
+		uint32_t *to;
+	} rules[] = {
+		{ "keep", 1, CPX_KEEP_MAX, CPX_KEEP_DEFAULT, &job->keep.last },
+		{ "keep-hourly", 0, CPX_KEEP_HOURLY_MAX, 0, &job->keep.hourly },
+		{ "keep-daily", 0, CPX_KEEP_DAILY_MAX, 0, &job->keep.daily },
+	};
+
+	for (size_t i = 0; i < sizeof(rules) / sizeof(rules[0]); i++) {
+		int64_t n = cpx_proto_int(m, rules[i].name, rules[i].normal);
+
+		if (n < rules[i].min || n > rules[i].max)
+			return cpx_err_set(err, CPX_E_INVAL, "--%s is from %lld to %lld",
+					   rules[i].name, (long long)rules[i].min,
+					   (long long)rules[i].max);
+		*rules[i].to = (uint32_t)n;
+	}
+	return 0;
+}
+
 static int take_options(const json_t *m, struct cpx_reg_job *job, struct cpx_err *err)
 {
-	int64_t keep = cpx_proto_int(m, "keep", CPX_KEEP_DEFAULT);
-
 	job->every_ns = cpx_proto_int(m, "every_ns", 0);
 	if (job->every_ns < -1 || (job->every_ns > 0 && job->every_ns < EVERY_MIN_NS))
 		return cpx_err_set(err, CPX_E_INVAL,
 				   "checkpoints more often than every 10 ms make no sense");
-	if (keep < 1 || keep > CPX_KEEP_MAX)
-		return cpx_err_set(err, CPX_E_INVAL, "--keep is from 1 to %d", CPX_KEEP_MAX);
-	job->keep = (uint32_t)keep;
-	return 0;
+	return take_retention(m, job, err);
 }
 
 static void base_name(const char *arg, char *out, size_t size)

@@ -55,9 +55,9 @@ json_t *cpxd_view(const struct cpx_reg_job *job)
 		cpx_live_check(&job->keeper) ? job->keeper.pid : 0, "marked", job->marked,
 		"tty", job->tty, "every_ms",
 		(json_int_t)(job->every_ns < 0 ? -1 : job->every_ns / 1000000), "keep",
-		(json_int_t)job->keep, "checkpoints", (json_int_t)job->checkpoints, "restarts",
-		(json_int_t)job->restarts, "created", (double)job->created_ns / 1e9, "started",
-		(double)job->started_ns / 1e9);
+		(json_int_t)job->keep.last, "checkpoints", (json_int_t)job->checkpoints,
+		"restarts", (json_int_t)job->restarts, "created", (double)job->created_ns / 1e9,
+		"started", (double)job->started_ns / 1e9);
 
 	if (!j)
 		return NULL;
@@ -70,6 +70,9 @@ json_t *cpxd_view(const struct cpx_reg_job *job)
 							 : WEXITSTATUS(job->status)));
 	else
 		json_object_set_new(j, "status", json_null());
+	json_object_set_new(j, "keep_hourly", json_integer(job->keep.hourly));
+	json_object_set_new(j, "keep_daily", json_integer(job->keep.daily));
+	json_object_set_new(j, "pins", json_integer(job->npins));
 	json_object_set_new(j, "generations", json_integer(job->ngens));
 	json_object_set_new(j, "generation",
 			    json_integer(job->ngens ? (json_int_t)h->id.seq : 0));

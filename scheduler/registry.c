@@ -2,8 +2,10 @@
 /* The part of the registry that is the same for each back end: records and rules. */
 #include "registry.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "../chpox/base/err.h"
 #include "proto.h"
@@ -54,18 +56,37 @@ static json_t *encode_gen(const struct cpx_reg_gen *g)
 			 "threads", (json_int_t)g->threads);
 }
 
+static json_t *encode_pins(const struct cpx_reg_job *job)
+{
+	json_t *pins = json_array();
+
+	for (uint32_t i = 0; i < job->npins; i++) {
+		const struct cpx_reg_pin *p = &job->pins[i];
+
+		json_array_append_new(pins, json_pack("{s:I, s:I, s:s, s:o}", "epoch",
+						      (json_int_t)p->epoch, "seq",
+						      (json_int_t)p->seq, "why", p->why,
+						      "holder", encode_live(&p->holder)));
+	}
+	return pins;
+}
+
 json_t *cpx_reg_encode(const struct cpx_reg_job *job)
 {
 	json_t *gens = json_array();
 	json_t *j = json_pack(
-		"{s:i, s:s, s:I, s:I, s:I, s:I, s:s, s:b, s:b, s:I, s:I, s:I, s:I, s:I, s:I}",
+		"{s:i, s:s, s:I, s:I, s:I, s:I, s:s, s:b, s:b, s:I, s:I, s:I, s:I, s:I, s:I, "
+		"s:I,"
+		" s:I}",
 		"format", FORMAT, "name", job->name, "version", (json_int_t)job->version,
 		"epoch", (json_int_t)job->epoch, "uid", (json_int_t)job->uid, "gid",
 		(json_int_t)job->gid, "state", cpx_job_state_name(job->state), "marked",
 		job->marked, "tty", job->tty, "every_ns", (json_int_t)job->every_ns, "keep",
-		(json_int_t)job->keep, "checkpoints", (json_int_t)job->checkpoints, "restarts",
-		(json_int_t)job->restarts, "created_ns", (json_int_t)job->created_ns,
-		"started_ns", (json_int_t)job->started_ns);
+		(json_int_t)job->keep.last, "keep_hourly", (json_int_t)job->keep.hourly,
+		"keep_daily", (json_int_t)job->keep.daily, "checkpoints",
+		(json_int_t)job->checkpoints, "restarts", (json_int_t)job->restarts,
+		"created_ns", (json_int_t)job->created_ns, "started_ns",
+		(json_int_t)job->started_ns);
 
 	if (!j || !gens) {
 		json_decref(j);
@@ -82,6 +103,7 @@ json_t *cpx_reg_encode(const struct cpx_reg_job *job)
 	for (uint32_t i = 0; i < job->ngens; i++)
 		json_array_append_new(gens, encode_gen(&job->gens[i]));
 	json_object_set_new(j, "generations", gens);
+	json_object_set_new(j, "pins", encode_pins(job));
 	return j;
 }
 
@@ -96,6 +118,12 @@ static int64_t number(const json_t *j, const char *key, int64_t min, int64_t max
 		return min;
 	}
 	return n;
+}
+
+/* The same for a field that older records do not have. */
+static uint32_t later_number(const json_t *j, const char *key, uint32_t max, bool *ok)
+{
+	return json_object_get(j, key) ? (uint32_t)number(j, key, 0, max, ok) : 0;
 }
 
 static void text(const json_t *j, const char *key, char *out, size_t size, bool *ok)
@@ -133,6 +161,21 @@ static void decode_gen(const json_t *j, const char *job, struct cpx_reg_gen *g, 
 	g->threads = (uint32_t)number(j, "threads", 0, UINT32_MAX, ok);
 }
 
+static void decode_pins(const json_t *pins, struct cpx_reg_job *job, bool *ok)
+{
+	if (!json_is_array(pins) || json_array_size(pins) > CPX_REG_PINS)
+		*ok = false;
+	for (size_t i = 0; *ok && i < json_array_size(pins); i++) {
+		const json_t *j = json_array_get(pins, i);
+		struct cpx_reg_pin *p = &job->pins[job->npins++];
+
+		p->epoch = (uint64_t)number(j, "epoch", 0, INT64_MAX, ok);
+		p->seq = (uint64_t)number(j, "seq", 0, INT64_MAX, ok);
+		text(j, "why", p->why, sizeof(p->why), ok);
+		decode_live(json_object_get(j, "holder"), &p->holder, ok);
+	}
+}
+
 static void decode_state(const json_t *j, struct cpx_reg_job *job, bool *ok)
 {
 	const char *s = cpx_proto_str(j, "state");
@@ -168,7 +211,9 @@ int cpx_reg_decode(const json_t *j, struct cpx_reg_job *out, struct cpx_err *err
 	job.marked = cpx_proto_bool(j, "marked");
 	job.tty = cpx_proto_bool(j, "tty");
 	job.every_ns = number(j, "every_ns", -1, INT64_MAX, &ok);
-	job.keep = (uint32_t)number(j, "keep", 1, CPX_KEEP_MAX, &ok);
+	job.keep.last = (uint32_t)number(j, "keep", 1, CPX_KEEP_MAX, &ok);
+	job.keep.hourly = later_number(j, "keep_hourly", CPX_KEEP_HOURLY_MAX, &ok);
+	job.keep.daily = later_number(j, "keep_daily", CPX_KEEP_DAILY_MAX, &ok);
 	job.checkpoints = (uint64_t)number(j, "checkpoints", 0, INT64_MAX, &ok);
 	job.restarts = (uint64_t)number(j, "restarts", 0, INT64_MAX, &ok);
 	job.created_ns = number(j, "created_ns", INT64_MIN, INT64_MAX, &ok);
@@ -180,6 +225,8 @@ int cpx_reg_decode(const json_t *j, struct cpx_reg_job *out, struct cpx_err *err
 		ok = false;
 	for (size_t i = 0; ok && i < json_array_size(gens); i++)
 		decode_gen(json_array_get(gens, i), job.name, &job.gens[job.ngens++], &ok);
+	if (json_object_get(j, "pins"))
+		decode_pins(json_object_get(j, "pins"), &job, &ok);
 	if (!ok || !cpx_job_name_ok(job.name))
 		return cpx_err_set(err, CPX_E_FORMAT,
 				   "a job's record in the registry makes no sense");
@@ -284,6 +331,50 @@ static int older(const struct cpx_gen_id *a, const struct cpx_gen_id *b)
 	return a->epoch != b->epoch ? a->epoch < b->epoch : a->seq < b->seq;
 }
 
+static bool is_pinned(const struct cpx_reg_job *job, const struct cpx_gen_id *id)
+{
+	for (uint32_t i = 0; i < job->npins; i++)
+		if (job->pins[i].epoch == id->epoch && job->pins[i].seq == id->seq)
+			return true;
+	return false;
+}
+
+static void drop_dead_pins(struct cpx_reg_job *job)
+{
+	uint32_t n = 0;
+
+	for (uint32_t i = 0; i < job->npins; i++)
+		if (cpx_live_check(&job->pins[i].holder))
+			job->pins[n++] = job->pins[i];
+	memset(job->pins + n, 0, (job->npins - n) * sizeof(job->pins[0]));
+	job->npins = n;
+}
+
+/* Take out what nothing keeps. Return: how many; @dead may be NULL. */
+static int retain(struct cpx_reg_job *job, struct cpx_gen_id *dead)
+{
+	int64_t when[CPX_REG_GENS];
+	bool keep[CPX_REG_GENS];
+	uint32_t n = 0;
+	int ndead = 0;
+
+	drop_dead_pins(job);
+	for (uint32_t i = 0; i < job->ngens; i++)
+		when[i] = job->gens[i].realtime_ns;
+	cpx_retain(&job->keep, when, job->ngens, keep);
+	for (uint32_t i = 0; i < job->ngens; i++) {
+		if (keep[i] || is_pinned(job, &job->gens[i].id))
+			job->gens[n++] = job->gens[i];
+		else if (dead)
+			dead[ndead++] = job->gens[i].id;
+		else
+			ndead++;
+	}
+	memset(job->gens + n, 0, (job->ngens - n) * sizeof(job->gens[0]));
+	job->ngens = n;
+	return ndead;
+}
+
 static int put_head(struct cpx_reg_job *job, void *ctx, struct cpx_err *err)
 {
 	struct commit *c = ctx;
@@ -296,12 +387,14 @@ static int put_head(struct cpx_reg_job *job, void *ctx, struct cpx_err *err)
 				   (unsigned long long)c->epoch);
 	if (job->ngens && !older(&job->gens[0].id, &c->gen->id))
 		return cpx_err_set(err, CPX_E_CONFLICT, "job '%s' has a newer head", job->name);
-	while (job->ngens >= job->keep)
-		c->dead[c->ndead++] = job->gens[--job->ngens].id;
+	if (job->ngens == CPX_REG_GENS)
+		return cpx_err_set(err, CPX_E_LIMIT, "job '%s' has too many generations",
+				   job->name);
 	memmove(job->gens + 1, job->gens, job->ngens * sizeof(job->gens[0]));
 	job->gens[0] = *c->gen;
 	job->ngens++;
 	job->checkpoints++;
+	c->ndead = retain(job, c->dead);
 	return 0;
 }
 
@@ -311,6 +404,99 @@ int cpx_registry_commit(struct cpx_registry *r, const char *name, uint64_t epoch
 {
 	struct commit c = { .epoch = epoch, .gen = gen, .dead = dead };
 	int rc = cpx_registry_change(r, name, put_head, &c, out, err);
+
+	return rc < 0 ? rc : c.ndead;
+}
+
+/* --- pins ---------------------------------------------------------------------------- */
+
+struct pinning {
+	uint64_t epoch, seq;
+	const char *why;
+	struct cpx_live self;
+	struct cpx_reg_gen gen;
+};
+
+static int add_pin(struct cpx_reg_job *job, void *ctx, struct cpx_err *err)
+{
+	struct pinning *p = ctx;
+	uint32_t i = 0;
+
+	while (i < job->ngens && (p->epoch || p->seq) &&
+	       (job->gens[i].id.epoch != p->epoch || job->gens[i].id.seq != p->seq))
+		i++;
+	if (i == job->ngens)
+		return cpx_err_set(err, CPX_E_NOENT,
+				   "job '%s' has no such image; see `chpox_ctl images %s`",
+				   job->name, job->name);
+	drop_dead_pins(job);
+	if (job->npins == CPX_REG_PINS)
+		return cpx_err_set(
+			err, CPX_E_BUSY,
+			"images of job '%s' have %d readers already; try again later",
+			job->name, CPX_REG_PINS);
+	p->gen = job->gens[i];
+	job->pins[job->npins] = (struct cpx_reg_pin){ .epoch = p->gen.id.epoch,
+						      .seq = p->gen.id.seq,
+						      .holder = p->self };
+	snprintf(job->pins[job->npins++].why, sizeof(job->pins[0].why), "%s", p->why);
+	return 0;
+}
+
+int cpx_registry_pin(struct cpx_registry *r, const char *name, uint64_t epoch, uint64_t seq,
+		     const char *why, struct cpx_reg_gen *out, struct cpx_err *err)
+{
+	struct pinning p = { .epoch = epoch, .seq = seq, .why = why };
+	int rc = cpx_live_of(getpid(), &p.self, err);
+
+	if (rc >= 0)
+		rc = cpx_registry_change(r, name, add_pin, &p, NULL, err);
+	if (rc >= 0 && out)
+		*out = p.gen;
+	return rc;
+}
+
+static int remove_pin(struct cpx_reg_job *job, void *ctx, struct cpx_err *err)
+{
+	const struct pinning *p = ctx;
+
+	for (uint32_t i = 0; i < job->npins; i++) {
+		const struct cpx_reg_pin *q = &job->pins[i];
+
+		if (q->epoch != p->epoch || q->seq != p->seq || q->holder.pid != p->self.pid ||
+		    q->holder.start != p->self.start || strcmp(q->holder.boot, p->self.boot))
+			continue;
+		job->pins[i] = job->pins[--job->npins];
+		memset(&job->pins[job->npins], 0, sizeof(job->pins[0]));
+		return 0;
+	}
+	return cpx_err_set(err, CPX_E_NOENT, "job '%s' has no such pin of this process",
+			   job->name);
+}
+
+int cpx_registry_unpin(struct cpx_registry *r, const char *name, const struct cpx_gen_id *gen,
+		       struct cpx_err *err)
+{
+	struct pinning p = { .epoch = gen->epoch, .seq = gen->seq };
+	int rc = cpx_live_of(getpid(), &p.self, err);
+
+	return rc < 0 ? rc : cpx_registry_change(r, name, remove_pin, &p, NULL, err);
+}
+
+static int drop(struct cpx_reg_job *job, void *ctx, struct cpx_err *err)
+{
+	struct commit *c = ctx;
+
+	(void)err;
+	c->ndead = retain(job, c->dead);
+	return 0;
+}
+
+int cpx_registry_drop(struct cpx_registry *r, const char *name, struct cpx_gen_id *dead,
+		      struct cpx_reg_job *out, struct cpx_err *err)
+{
+	struct commit c = { .dead = dead };
+	int rc = cpx_registry_change(r, name, drop, &c, out, err);
 
 	return rc < 0 ? rc : c.ndead;
 }

@@ -21,13 +21,15 @@
 
 #include "../store/image.h"
 #include "live.h"
+#include "retention.h"
 
 struct cpx_err;
 struct cpx_registry;
 
-#define CPX_REG_GENS 34 /* kept generations, at most, with some room */
-#define CPX_KEEP_MAX 32
-#define CPX_KEEP_DEFAULT 2
+#define CPX_REG_PINS 8 /* readers of one job at a time */
+/* generations in a record: what retention keeps, what is pinned, and the newest */
+#define CPX_REG_GENS \
+	(CPX_KEEP_MAX + CPX_KEEP_HOURLY_MAX + CPX_KEEP_DAILY_MAX + CPX_REG_PINS + 1)
 
 enum cpx_job_state {
 	CPX_JOB_QUEUED = 0, /* known, its processes never ran */
@@ -47,6 +49,14 @@ struct cpx_reg_gen {
 	uint32_t tasks, threads;
 };
 
+/* A reader of a generation, which stays as long as this process lives or until it is taken
+ * back. */
+struct cpx_reg_pin {
+	uint64_t epoch, seq; /* of the generation */
+	struct cpx_live holder;
+	char why[16]; /* "restore", "export", …; for people */
+};
+
 struct cpx_reg_job {
 	char name[CPX_JOB_NAME_MAX];
 	uint64_t version; /* 0: not stored yet */
@@ -59,7 +69,7 @@ struct cpx_reg_job {
 	bool marked;	  /* was running when it was marked: no command to start again */
 	bool tty;
 	int64_t every_ns; /* 0: only when asked for, -1: chosen by cost */
-	uint32_t keep;
+	struct cpx_retention keep;
 	struct cpx_live keeper, init, root; /* pid 0: none */
 	uint64_t checkpoints, restarts;
 	int64_t created_ns;
@@ -67,6 +77,8 @@ struct cpx_reg_job {
 	char command[200];
 	uint32_t ngens;
 	struct cpx_reg_gen gens[CPX_REG_GENS]; /* [0] is the head, newest first */
+	uint32_t npins;
+	struct cpx_reg_pin pins[CPX_REG_PINS];
 };
 
 struct cpx_reg_ops {
@@ -113,6 +125,26 @@ int cpx_registry_change(struct cpx_registry *r, const char *name, cpx_reg_change
 int cpx_registry_commit(struct cpx_registry *r, const char *name, uint64_t epoch,
 			const struct cpx_reg_gen *gen, struct cpx_gen_id *dead,
 			struct cpx_reg_job *out, struct cpx_err *err);
+
+/*
+ * cpx_registry_pin() - nothing that generation (@epoch, @seq) of @name needs is removed while
+ * this process lives, or until cpx_registry_unpin(). 0, 0: the head. Taken before the first
+ * byte is read; may be taken several times. @why: a word for people. @out: the generation; may
+ * be NULL. Return: 0; CPX_E_NOENT where the record does not name it (any more); CPX_E_BUSY
+ * where there are CPX_REG_PINS readers.
+ */
+int cpx_registry_pin(struct cpx_registry *r, const char *name, uint64_t epoch, uint64_t seq,
+		     const char *why, struct cpx_reg_gen *out, struct cpx_err *err);
+/* Take one pin of this process back; the generation goes with the next commit or `gc`. */
+int cpx_registry_unpin(struct cpx_registry *r, const char *name, const struct cpx_gen_id *gen,
+		       struct cpx_err *err);
+
+/*
+ * cpx_registry_drop() - take generations that neither retention nor a living pin keeps out of
+ * the record. @dead: as in cpx_registry_commit(); may be NULL. Return: their number.
+ */
+int cpx_registry_drop(struct cpx_registry *r, const char *name, struct cpx_gen_id *dead,
+		      struct cpx_reg_job *out, struct cpx_err *err);
 
 /* Pure: [A-Za-z0-9._-], not starting with '.' or '-', shorter than CPX_JOB_NAME_MAX. */
 bool cpx_job_name_ok(const char *name);

@@ -56,7 +56,9 @@ static int tear_down(void **state)
 
 static struct cpx_reg_job new_job(const char *name)
 {
-	struct cpx_reg_job job = { .uid = 5, .gid = 6, .keep = 2, .every_ns = -1, .epoch = 1 };
+	struct cpx_reg_job job = {
+		.uid = 5, .gid = 6, .keep = { .last = 2 }, .every_ns = -1, .epoch = 1
+	};
 
 	strcpy(job.name, name);
 	strcpy(job.command, "a \xff command");
@@ -166,6 +168,48 @@ static void the_head_moves_forward_and_the_old_ones_fall_out(void **state)
 			 CPX_E_CONFLICT);
 }
 
+static void a_pinned_generation_is_kept_until_its_reader_ends(void **state)
+{
+	struct fixture *f = *state;
+	struct cpx_reg_job job = new_job("one");
+	struct cpx_gen_id dead[CPX_REG_GENS];
+	struct cpx_reg_gen g, got;
+	int status;
+
+	assert_int_equal(cpx_registry_swap(f->reg, &job, NULL), 0);
+	assert_int_equal(cpx_registry_pin(f->reg, "one", 0, 0, "test", NULL, NULL),
+			 CPX_E_NOENT);
+	for (uint64_t i = 1; i <= 6; i++) {
+		g = gen(1, i);
+		cpx_registry_commit(f->reg, "one", 1, &g, dead, &job, NULL);
+		if (i == 1) /* ours */
+			assert_int_equal(
+				cpx_registry_pin(f->reg, "one", 1, 1, "test", &got, NULL), 0);
+		if (i == 2) { /* that of a process which ends without a word */
+			if (fork() == 0)
+				_exit(cpx_registry_pin(f->reg, "one", 0, 0, "x", NULL, NULL));
+			wait(&status);
+			assert_int_equal(status, 0);
+		}
+	}
+	assert_string_equal(got.id.nonce, gen(1, 1).id.nonce);
+	assert_int_equal(job.ngens, 3);
+	assert_int_equal(job.gens[2].id.seq, 1);
+	assert_int_equal(job.npins, 1);
+	assert_int_equal(cpx_registry_pin(f->reg, "one", 1, 2, "test", NULL, NULL),
+			 CPX_E_NOENT);
+	assert_int_equal(cpx_registry_drop(f->reg, "one", dead, &job, NULL), 0);
+	assert_int_equal(cpx_registry_unpin(f->reg, "one", &got.id, NULL), 0);
+	assert_int_equal(cpx_registry_unpin(f->reg, "one", &got.id, NULL), CPX_E_NOENT);
+	assert_int_equal(cpx_registry_drop(f->reg, "one", dead, &job, NULL), 1);
+	assert_int_equal(dead[0].seq, 1);
+	assert_int_equal(job.ngens, 2);
+	for (int i = 0; i < CPX_REG_PINS; i++)
+		assert_int_equal(cpx_registry_pin(f->reg, "one", 0, 0, "test", &got, NULL), 0);
+	assert_int_equal(got.id.seq, 6);
+	assert_int_equal(cpx_registry_pin(f->reg, "one", 0, 0, "test", NULL, NULL), CPX_E_BUSY);
+}
+
 static int next_epoch(struct cpx_reg_job *job, void *ctx, struct cpx_err *err)
 {
 	(void)ctx;
@@ -242,6 +286,7 @@ static void nonsense_in_a_record_is_refused(void **state)
 {
 	static const char *const keys[] = { "epoch",  "state",	     "keep",	"name",
 					    "keeper", "generations", "version", "uid" };
+	static const char *const later[] = { "pins", "keep_hourly", "keep_daily" };
 	struct cpx_reg_job job = new_job("one"), got;
 
 	(void)state;
@@ -253,6 +298,15 @@ static void nonsense_in_a_record_is_refused(void **state)
 		assert_int_equal(cpx_reg_decode(j, &got, NULL), CPX_E_FORMAT);
 		json_object_del(j, keys[i]);
 		assert_int_equal(cpx_reg_decode(j, &got, NULL), CPX_E_FORMAT);
+		json_decref(j);
+	}
+	for (size_t i = 0; i < sizeof(later) / sizeof(later[0]); i++) {
+		json_t *j = cpx_reg_encode(&job);
+
+		json_object_set_new(j, later[i], json_string("x/"));
+		assert_int_equal(cpx_reg_decode(j, &got, NULL), CPX_E_FORMAT);
+		json_object_del(j, later[i]); /* records of older versions have none */
+		assert_int_equal(cpx_reg_decode(j, &got, NULL), 0);
 		json_decref(j);
 	}
 }
@@ -268,6 +322,7 @@ int main(void)
 		T(lists_are_sorted),
 		T(the_head_moves_forward_and_the_old_ones_fall_out),
 		T(an_old_owner_cannot_commit),
+		T(a_pinned_generation_is_kept_until_its_reader_ends),
 		T(no_change_is_lost_between_processes),
 		T(a_crash_in_the_middle_leaves_the_old_record),
 		T(nonsense_in_a_record_is_refused),
