@@ -34,7 +34,7 @@ static const char *const kind_names[CPX_IO_KINDS] = {
 };
 
 /* Return: 0, or -1 with errno if this call is to fail. */
-static int past_hook(struct cpx_io *io, const struct cpx_io_op *op)
+int cpx_io_past_hook(struct cpx_io *io, const struct cpx_io_op *op)
 {
 	int sys = cpx_fault(kind_names[op->kind]);
 
@@ -126,7 +126,7 @@ int cpx_io_open(struct cpx_io *io, const char *path, struct cpx_err *err)
 	struct stat st;
 	int fd = -1;
 
-	if (past_hook(io, &op) == 0 && cpx_owner_enter(&io->owner, &saved) == 0) {
+	if (cpx_io_past_hook(io, &op) == 0 && cpx_owner_enter(&io->owner, &saved) == 0) {
 		fd = open_beneath(io->root, path, O_RDONLY | O_NONBLOCK, 0);
 		cpx_owner_leave(&saved);
 	}
@@ -146,7 +146,7 @@ int cpx_io_read(struct cpx_io *io, int fd, const char *path, void *buf, size_t l
 	struct cpx_io_op op = { .kind = CPX_IO_READ, .path = path, .off = off, .len = len };
 	ssize_t n = -1;
 
-	if (past_hook(io, &op) == 0)
+	if (cpx_io_past_hook(io, &op) == 0)
 		n = cpx_pread_full(fd, buf, len, off);
 	if (n < 0)
 		return failed(io, "read", path, err);
@@ -166,7 +166,7 @@ int cpx_io_create(struct cpx_io *io, const char *path, struct cpx_io_file *f,
 
 	if (strlen(path) >= sizeof(f->path))
 		return cpx_err_set(err, CPX_E_LIMIT, "store path %s is too long", path);
-	if (past_hook(io, &op) == 0 && cpx_owner_enter(&io->owner, &saved) == 0) {
+	if (cpx_io_past_hook(io, &op) == 0 && cpx_owner_enter(&io->owner, &saved) == 0) {
 		fd = open_beneath(io->root, path, O_WRONLY | O_CREAT | O_EXCL, 0600);
 		cpx_owner_leave(&saved);
 	}
@@ -198,14 +198,14 @@ int cpx_io_allocate(struct cpx_io_file *f, uint64_t off, uint64_t len)
 	struct cpx_owner_saved saved;
 	int rc = -1;
 
-	if (past_hook(f->io, &op) == 0 && cpx_owner_enter(&f->io->owner, &saved) == 0) {
+	if (cpx_io_past_hook(f->io, &op) == 0 && cpx_owner_enter(&f->io->owner, &saved) == 0) {
 		rc = fallocate(f->fd, 0, (off_t)off, (off_t)len);
 		cpx_owner_leave(&saved);
 	}
 	return rc;
 }
 
-static int write_all(int fd, const uint8_t *p, size_t len, uint64_t off)
+int cpx_io_write_all(int fd, const uint8_t *p, size_t len, uint64_t off)
 {
 	while (len) {
 		ssize_t n = pwrite(fd, p, len, (off_t)off);
@@ -232,8 +232,8 @@ int cpx_io_write(struct cpx_io_file *f, const void *buf, size_t len, uint64_t of
 	struct cpx_owner_saved saved;
 	int rc = -1;
 
-	if (past_hook(f->io, &op) == 0 && cpx_owner_enter(&f->io->owner, &saved) == 0) {
-		rc = write_all(f->fd, buf, len, off);
+	if (cpx_io_past_hook(f->io, &op) == 0 && cpx_owner_enter(&f->io->owner, &saved) == 0) {
+		rc = cpx_io_write_all(f->fd, buf, len, off);
 		cpx_owner_leave(&saved);
 	}
 	return rc < 0 ? failed(f->io, "write", f->path, err) : 0;
@@ -243,7 +243,7 @@ int cpx_io_truncate(struct cpx_io_file *f, uint64_t size, struct cpx_err *err)
 {
 	struct cpx_io_op op = { .kind = CPX_IO_TRUNCATE, .path = f->path, .off = size };
 
-	if (past_hook(f->io, &op) < 0 || ftruncate(f->fd, (off_t)size) < 0)
+	if (cpx_io_past_hook(f->io, &op) < 0 || ftruncate(f->fd, (off_t)size) < 0)
 		return failed(f->io, "truncate", f->path, err);
 	return 0;
 }
@@ -252,7 +252,7 @@ int cpx_io_fsync(struct cpx_io_file *f, struct cpx_err *err)
 {
 	struct cpx_io_op op = { .kind = CPX_IO_FSYNC, .path = f->path };
 
-	if (past_hook(f->io, &op) < 0 || fsync(f->fd) < 0)
+	if (cpx_io_past_hook(f->io, &op) < 0 || fsync(f->fd) < 0)
 		return failed(f->io, "fsync", f->path, err);
 	return 0;
 }
@@ -262,116 +262,6 @@ void cpx_io_close(struct cpx_io_file *f)
 	if (f->io)
 		cpx_close(&f->fd);
 	f->io = NULL;
-}
-
-void cpx_io_queue_init(struct cpx_io_queue *q)
-{
-	memset(q, 0, sizeof(*q));
-	if (io_setup(CPX_IO_DEPTH, &q->ctx) < 0)
-		q->ctx = NULL;
-}
-
-static void note_error(struct cpx_io_queue *q, int sys)
-{
-	if (!q->sys)
-		q->sys = sys;
-}
-
-/*
- * A write that came short, or that this file system does not take directly after all: do
- * the rest through the page cache. If there is no room, that tells.
- */
-static void write_rest(struct cpx_io_queue *q, const struct iocb *cb, size_t done)
-{
-	int fd = (int)cb->aio_fildes, flags = fcntl(fd, F_GETFL);
-
-	if (flags < 0 || fcntl(fd, F_SETFL, flags & ~O_DIRECT) < 0 ||
-	    write_all(fd, (const uint8_t *)cb->u.c.buf + done, cb->u.c.nbytes - done,
-		      (uint64_t)cb->u.c.offset + done) < 0)
-		note_error(q, errno);
-}
-
-/* Take up one completion. */
-static void reap(struct cpx_io_queue *q)
-{
-	struct io_event ev;
-	int n = io_getevents(q->ctx, 1, 1, &ev, NULL);
-	long res;
-
-	if (n == -EINTR)
-		return;
-	if (n != 1) {
-		/* cannot happen on a context of our own; do not wait for ever */
-		note_error(q, EIO);
-		q->busy = 0;
-		return;
-	}
-	res = (long)ev.res;
-	if (res < 0 && res != -EINVAL)
-		note_error(q, (int)-res);
-	else if (res != (long)ev.obj->u.c.nbytes)
-		write_rest(q, ev.obj, res < 0 ? 0 : (size_t)res);
-	q->busy &= ~(1u << (ev.obj - q->cb));
-}
-
-void cpx_io_queue_fini(struct cpx_io_queue *q)
-{
-	if (!q->ctx)
-		return;
-	while (q->busy)
-		reap(q);
-	io_destroy(q->ctx);
-	q->ctx = NULL;
-}
-
-static int queue_error(struct cpx_io_queue *q, struct cpx_err *err)
-{
-	return cpx_err_sys(err, q->sys, "write %s/%s", q->io->shown, q->path);
-}
-
-int cpx_io_queue_write(struct cpx_io_queue *q, unsigned slot, struct cpx_io_file *f,
-		       const void *buf, size_t len, uint64_t off, struct cpx_err *err)
-{
-	struct cpx_io_op op = {
-		.kind = CPX_IO_WRITE, .path = f->path, .off = off, .data = buf, .len = len
-	};
-	struct iocb *cb = &q->cb[slot];
-	int rc;
-
-	if (!q->ctx)
-		return cpx_io_write(f, buf, len, off, err);
-	q->io = f->io;
-	memcpy(q->path, f->path, sizeof(q->path));
-	if (past_hook(f->io, &op) < 0)
-		return failed(f->io, "write", f->path, err);
-	io_prep_pwrite(cb, f->fd, (void *)buf, len, (long long)off);
-	rc = io_submit(q->ctx, 1, &cb);
-	if (rc == 1) {
-		q->busy |= 1u << slot;
-		return 0;
-	}
-	/* the kernel is short of something: do it the plain way */
-	if (write_all(f->fd, buf, len, off) < 0)
-		return failed(f->io, "write", f->path, err);
-	return 0;
-}
-
-int cpx_io_queue_slot(struct cpx_io_queue *q, struct cpx_err *err)
-{
-	const unsigned all = (1u << CPX_IO_DEPTH) - 1;
-
-	while (q->busy == all)
-		reap(q);
-	if (q->sys)
-		return queue_error(q, err);
-	return __builtin_ctz(~q->busy);
-}
-
-int cpx_io_queue_drain(struct cpx_io_queue *q, struct cpx_err *err)
-{
-	while (q->busy)
-		reap(q);
-	return q->sys ? queue_error(q, err) : 0;
 }
 
 enum name_call { NAME_MKDIR, NAME_RMDIR, NAME_UNLINK, NAME_SYNC };
@@ -405,7 +295,7 @@ static int name_call(struct cpx_io *io, enum cpx_io_kind kind, enum name_call ca
 	struct cpx_owner_saved saved;
 	int rc;
 
-	if (past_hook(io, &op) < 0 || cpx_owner_enter(&io->owner, &saved) < 0)
+	if (cpx_io_past_hook(io, &op) < 0 || cpx_owner_enter(&io->owner, &saved) < 0)
 		return -1;
 	rc = do_name(io, call, path);
 	cpx_owner_leave(&saved);
@@ -469,7 +359,7 @@ int cpx_io_rename(struct cpx_io *io, const char *from, const char *to, struct cp
 	struct cpx_owner_saved saved;
 	int rc = -1;
 
-	if (past_hook(io, &op) == 0 && cpx_owner_enter(&io->owner, &saved) == 0) {
+	if (cpx_io_past_hook(io, &op) == 0 && cpx_owner_enter(&io->owner, &saved) == 0) {
 		rc = do_rename(io, from, to);
 		cpx_owner_leave(&saved);
 	}

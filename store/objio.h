@@ -10,7 +10,7 @@
 #ifndef CPX_STORE_OBJIO_H
 #define CPX_STORE_OBJIO_H
 
-#include <libaio.h>
+#include <pthread.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -20,7 +20,8 @@
 struct cpx_err;
 
 #define CPX_IO_PATH_MAX 256
-#define CPX_IO_DEPTH 4 /* asynchronous writes in flight, per cpx_io_queue */
+#define CPX_IO_DEPTH 4	 /* buffers of a cpx_io_queue, */
+#define CPX_IO_THREADS 2 /* and how many of them are being written at a time */
 
 enum cpx_io_kind {
 	CPX_IO_MKDIR,
@@ -66,12 +67,23 @@ struct cpx_io_file {
 	char path[CPX_IO_PATH_MAX];
 };
 
+struct cpx_io_slot {
+	int fd;
+	const void *buf;
+	size_t len;
+	uint64_t off;
+};
+
 /* Writes in flight; one thread uses it. Buffers stay untouched until their slot is free. */
 struct cpx_io_queue {
-	io_context_t ctx; /* 0: none, writes are synchronous */
-	unsigned busy;	  /* bit per slot */
-	int sys;	  /* first errno seen */
-	struct iocb cb[CPX_IO_DEPTH];
+	pthread_mutex_t lock; /* of what follows, but for @threads, @io and @path */
+	pthread_cond_t work, done;
+	struct cpx_io_slot slots[CPX_IO_DEPTH];
+	unsigned busy, queued; /* bit per slot; queued ones are busy, too */
+	bool closing;
+	int sys; /* first errno seen */
+	pthread_t threads[CPX_IO_THREADS];
+	unsigned nthreads; /* 0: writes are synchronous */
 	const struct cpx_io *io;
 	char path[CPX_IO_PATH_MAX]; /* of the last write: one file at a time */
 };
@@ -101,7 +113,7 @@ int cpx_io_truncate(struct cpx_io_file *f, uint64_t size, struct cpx_err *err);
 int cpx_io_fsync(struct cpx_io_file *f, struct cpx_err *err);
 void cpx_io_close(struct cpx_io_file *f);
 
-void cpx_io_queue_init(struct cpx_io_queue *q); /* without kernel support: stays synchronous */
+void cpx_io_queue_init(struct cpx_io_queue *q); /* without threads: stays synchronous */
 void cpx_io_queue_fini(struct cpx_io_queue *q); /* waits for what is in flight */
 /* Start (or do) a write from a buffer that stays as it is; @slot must be free. */
 int cpx_io_queue_write(struct cpx_io_queue *q, unsigned slot, struct cpx_io_file *f,
@@ -109,6 +121,10 @@ int cpx_io_queue_write(struct cpx_io_queue *q, unsigned slot, struct cpx_io_file
 /* A free slot, waiting for one if need be; or the first error of an earlier write. */
 int cpx_io_queue_slot(struct cpx_io_queue *q, struct cpx_err *err);
 int cpx_io_queue_drain(struct cpx_io_queue *q, struct cpx_err *err);
+
+/* For io_queue.c: ask hook and fault points; write all. Return: 0, or -1 with errno. */
+int cpx_io_past_hook(struct cpx_io *io, const struct cpx_io_op *op);
+int cpx_io_write_all(int fd, const uint8_t *p, size_t len, uint64_t off);
 
 /* 0700. Return: 1 made, 0 it was there, or an error. */
 int cpx_io_mkdir(struct cpx_io *io, const char *path, struct cpx_err *err);

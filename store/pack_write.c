@@ -18,7 +18,7 @@
 #include "../chpox/base/err.h"
 
 #define ALLOCATE_STEP (32u << 20)
-/* Below this the page cache is quicker: taking an I/O context down costs 25 ms. */
+/* Below this the page cache is quicker, and needs no threads. */
 #define DIRECT_AT (4u << 20)
 
 static int append(struct cpx_packer *p, const void *data, size_t n, struct cpx_err *err);
