@@ -1,0 +1,256 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* See gossip.h. */
+#include "gossip.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "../chpox/base/err.h"
+
+static const uint8_t magic[8] = { 'c', 'p', 'x', 'g', 's', 'p', 0, 1 };
+
+int cpx_gossip_init(struct cpx_gossip *g, uint32_t self)
+{
+	*g = (struct cpx_gossip){ .self = self };
+	return self && self <= CPX_NODES_MAX ? 0 : CPX_E_INVAL;
+}
+
+void cpx_gossip_free(struct cpx_gossip *g)
+{
+	free(g->e);
+	free(g->seq);
+	*g = (struct cpx_gossip){ 0 };
+}
+
+static int room_for(struct cpx_gossip *g, uint32_t node)
+{
+	uint32_t n = (node + 16) & ~15u;
+	void *e, *s;
+
+	if (node < g->n)
+		return 0;
+	e = realloc(g->e, n * sizeof(*g->e));
+	if (!e)
+		return CPX_E_NOMEM;
+	g->e = e;
+	s = realloc(g->seq, n * sizeof(*g->seq));
+	if (!s)
+		return CPX_E_NOMEM;
+	g->seq = s;
+	memset(g->e + g->n, 0, (n - g->n) * sizeof(*g->e));
+	memset(g->seq + g->n, 0, (n - g->n) * sizeof(*g->seq));
+	g->n = n;
+	return 0;
+}
+
+/* Lives are leases, and those of one node only ever grow. */
+static bool newer(const struct cpx_gossip_entry *a, const struct cpx_gossip_entry *b)
+{
+	if (!b->node || a->life != b->life)
+		return !b->node || a->life > b->life;
+	return a->at_ms > b->at_ms;
+}
+
+static int take_one(struct cpx_gossip *g, const struct cpx_gossip_entry *e)
+{
+	if (room_for(g, e->node) < 0)
+		return CPX_E_NOMEM;
+	if (!newer(e, &g->e[e->node]))
+		return 0;
+	if (g->e[e->node].life != e->life)
+		g->seq[e->node] = 0;
+	g->e[e->node] = *e;
+	return 1;
+}
+
+int cpx_gossip_own(struct cpx_gossip *g, uint64_t life, const struct cpx_load_figures *f,
+		   int64_t now_ms)
+{
+	struct cpx_gossip_entry e = { .node = g->self, .life = life, .at_ms = now_ms, .f = *f };
+
+	if (room_for(g, g->self) < 0)
+		return CPX_E_NOMEM;
+	g->e[g->self] = e;
+	return 0;
+}
+
+const struct cpx_gossip_entry *cpx_gossip_get(const struct cpx_gossip *g, uint32_t node)
+{
+	return node < g->n && g->e[node].node ? &g->e[node] : NULL;
+}
+
+void cpx_gossip_forget(struct cpx_gossip *g, uint32_t node, uint64_t life)
+{
+	if (node < g->n && g->e[node].node && g->e[node].life == life)
+		g->e[node].at_ms =
+			INT64_MIN; /* the life stays: its late figures are not news */
+}
+
+void cpx_gossip_make(struct cpx_gossip *g, struct cpx_gossip_msg *out)
+{
+	uint32_t i, at;
+
+	out->from = g->self;
+	out->seq = ++g->sent;
+	out->n = 1;
+	out->e[0] = g->e[g->self];
+	for (i = 1; i < g->n; i++) {
+		const struct cpx_gossip_entry *e = &g->e[i];
+
+		if (!e->node || e->node == g->self || e->at_ms == INT64_MIN)
+			continue;
+		if (out->n == CPX_GOSSIP_WINDOW && e->at_ms <= out->e[out->n - 1].at_ms)
+			continue;
+		if (out->n < CPX_GOSSIP_WINDOW)
+			out->n++;
+		for (at = out->n - 1; at > 1 && out->e[at - 1].at_ms < e->at_ms; at--)
+			out->e[at] = out->e[at - 1];
+		out->e[at] = *e;
+	}
+}
+
+int cpx_gossip_take(struct cpx_gossip *g, const struct cpx_gossip_msg *m)
+{
+	const struct cpx_gossip_entry *from = &m->e[0];
+	uint32_t i;
+	int taken = 0, rc;
+
+	if (room_for(g, m->from) < 0)
+		return CPX_E_NOMEM;
+	if (g->e[m->from].node && g->e[m->from].life == from->life && m->seq <= g->seq[m->from])
+		return CPX_E_CONFLICT;
+	for (i = 0; i < m->n; i++) {
+		if (m->e[i].node == g->self)
+			continue; /* nobody knows better */
+		rc = take_one(g, &m->e[i]);
+		if (rc < 0)
+			return rc;
+		taken += rc;
+	}
+	if (g->e[m->from].life == from->life)
+		g->seq[m->from] = m->seq;
+	return taken;
+}
+
+static uint8_t *put(uint8_t *p, uint64_t v, int bytes)
+{
+	while (bytes--) {
+		*p++ = (uint8_t)v;
+		v >>= 8;
+	}
+	return p;
+}
+
+static uint64_t take(const uint8_t **p, int bytes)
+{
+	uint64_t v = 0;
+	int i;
+
+	for (i = 0; i < bytes; i++)
+		v |= (uint64_t)(*p)[i] << (8 * i);
+	*p += bytes;
+	return v;
+}
+
+static uint8_t *put_entry(uint8_t *p, const struct cpx_gossip_entry *e, int64_t now_ms)
+{
+	int64_t age = now_ms - e->at_ms;
+
+	age = age < 0 ? 0 : age > CPX_GOSSIP_AGE_MAX_MS ? CPX_GOSSIP_AGE_MAX_MS : age;
+	p = put(p, e->node, 4);
+	p = put(p, e->life, 8);
+	p = put(p, (uint64_t)age, 4);
+	p = put(p, e->f.mean, 4);
+	p = put(p, e->f.upper, 4);
+	p = put(p, e->f.speed, 4);
+	p = put(p, e->f.ncpus, 4);
+	p = put(p, e->f.mem_total, 4);
+	p = put(p, e->f.mem_free, 4);
+	p = put(p, e->f.fetch_mbps, 4);
+	p = put(p, e->f.jobs_max, 4);
+	p = put(p, e->f.load_max, 4);
+	return put(p, e->f.flags, 4);
+}
+
+size_t cpx_gossip_encode(const struct cpx_gossip_msg *m, int64_t now_ms, cpx_gossip_mac mac,
+			 void *key, uint8_t out[CPX_GOSSIP_MAX])
+{
+	uint8_t *p = out;
+	uint32_t i;
+
+	memcpy(p, magic, sizeof(magic));
+	p = put(p + sizeof(magic), m->from, 4);
+	p = put(p, m->n, 2);
+	p = put(p, 0, 2);
+	p = put(p, m->seq, 8);
+	for (i = 0; i < m->n; i++)
+		p = put_entry(p, &m->e[i], now_ms);
+	mac(key, out, (size_t)(p - out), p);
+	return (size_t)(p - out) + CPX_GOSSIP_TAG;
+}
+
+static bool get_entry(const uint8_t **p, struct cpx_gossip_entry *e, int64_t now_ms)
+{
+	struct cpx_load_figures *f = &e->f;
+	uint32_t age;
+
+	e->node = (uint32_t)take(p, 4);
+	e->life = take(p, 8);
+	age = (uint32_t)take(p, 4);
+	e->at_ms = now_ms - age;
+	f->mean = (uint32_t)take(p, 4);
+	f->upper = (uint32_t)take(p, 4);
+	f->speed = (uint32_t)take(p, 4);
+	f->ncpus = (uint32_t)take(p, 4);
+	f->mem_total = (uint32_t)take(p, 4);
+	f->mem_free = (uint32_t)take(p, 4);
+	f->fetch_mbps = (uint32_t)take(p, 4);
+	f->jobs_max = (uint32_t)take(p, 4);
+	f->load_max = (uint32_t)take(p, 4);
+	f->flags = (uint32_t)take(p, 4);
+	return e->node && e->node <= CPX_NODES_MAX && e->life && age <= CPX_GOSSIP_AGE_MAX_MS &&
+	       f->mean <= CPX_LOAD_MAX && f->upper <= CPX_LOAD_MAX && f->speed && f->ncpus &&
+	       f->speed <= CPX_LOAD_MAX && f->ncpus <= 65536 && f->mem_free <= f->mem_total &&
+	       f->load_max <= CPX_LOAD_MAX && !(f->flags & ~CPX_NODE_FLAGS);
+}
+
+/* In constant time: how much of a tag was right is nobody's business. */
+static bool same_tag(const uint8_t *a, const uint8_t *b)
+{
+	uint8_t d = 0;
+	int i;
+
+	for (i = 0; i < CPX_GOSSIP_TAG; i++)
+		d |= a[i] ^ b[i];
+	return !d;
+}
+
+int cpx_gossip_decode(const uint8_t *data, size_t len, int64_t now_ms, cpx_gossip_mac mac,
+		      void *key, struct cpx_gossip_msg *out, struct cpx_err *err)
+{
+	struct cpx_gossip_msg m = { 0 };
+	uint8_t tag[CPX_GOSSIP_TAG];
+	const uint8_t *p = data + sizeof(magic);
+	uint32_t i;
+
+	if (len < CPX_GOSSIP_HEAD + CPX_GOSSIP_ENTRY + CPX_GOSSIP_TAG || len > CPX_GOSSIP_MAX ||
+	    memcmp(data, magic, sizeof(magic)))
+		return cpx_err_set(err, CPX_E_FORMAT, "no gossip");
+	mac(key, data, len - CPX_GOSSIP_TAG, tag);
+	if (!same_tag(tag, data + len - CPX_GOSSIP_TAG))
+		return cpx_err_set(err, CPX_E_CHECKSUM, "gossip that is not of this cluster");
+	m.from = (uint32_t)take(&p, 4);
+	m.n = (uint32_t)take(&p, 2);
+	if (take(&p, 2) || !m.n || m.n > CPX_GOSSIP_WINDOW ||
+	    len != CPX_GOSSIP_HEAD + m.n * CPX_GOSSIP_ENTRY + CPX_GOSSIP_TAG)
+		return cpx_err_set(err, CPX_E_FORMAT, "gossip of a wrong length");
+	m.seq = take(&p, 8);
+	for (i = 0; i < m.n; i++)
+		if (!get_entry(&p, &m.e[i], now_ms))
+			return cpx_err_set(err, CPX_E_FORMAT,
+					   "gossip with a figure out of range");
+	if (m.e[0].node != m.from)
+		return cpx_err_set(err, CPX_E_FORMAT, "gossip whose sender is another");
+	*out = m;
+	return 0;
+}
