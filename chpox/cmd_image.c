@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* dump, restore, inspect, verify: an image in a directory, without daemon and registry. */
+/* dump, restore, inspect: an image in a directory, without daemon and registry. */
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -24,7 +24,7 @@
 #include "capture.h"
 #include "ctl.h"
 #include "gen.h"
-#include "job_client.h"
+#include "image_arg.h"
 
 #define DUMP_JOB "dump"
 #define FILE_AS_CALLER ((uint32_t)-1)
@@ -182,12 +182,16 @@ int cpx_ctl_dump(const struct cpx_args *a, struct cpx_err *err)
 	ours = access(to, F_OK) != 0;
 	r = open_dir(to, true, &o.store, err);
 	if (r >= 0) {
-		r = dump_to(a, &o, err);
-		/* what an earlier dump left that was killed goes now that there is a newer one
+		r = cpx_store_lock(o.store, false, err);
+		if (r >= 0)
+			r = dump_to(a, &o, err);
+		/*
+		 * What an earlier dump left that was killed goes now that there is a newer one;
+		 * not while another dump is at work here, for what it writes has no name yet.
 		 */
 		if (r < 0)
 			cpx_store_drop_code(o.store);
-		else
+		else if (cpx_store_lock(o.store, true, NULL) == 0)
 			cpx_store_clean(o.store, &o.id, NULL);
 		cpx_store_close(o.store);
 		if (r < 0)
@@ -328,33 +332,51 @@ static int run_restore(struct restore_job *j, struct cpx_err *err)
 	j->opts.progress_ctx = &progress;
 	r = cpx_restore_run(&j->opts, &j->res, err);
 	cpx_progress_end(&progress);
-	if (r < 0 && j->new_pids)
+	if (r < 0 && j->new_pids) {
 		cpx_box_kill(&j->box);
+		cpx_box_close(&j->box);
+		j->box = (struct cpx_box)CPX_BOX_NONE;
+	}
+	return r;
+}
+
+/* The newest generation that can be used, and a word about the newer ones. */
+static int restore_newest(struct restore_job *j, struct cpx_err *err)
+{
+	CPX_AUTO_FREE struct cpx_gen_entry *gens = NULL;
+	int n = cpx_gen_candidates(j->opts.store, &gens, err), r = n;
+
+	for (int i = 0; i < n; i++) {
+		const unsigned long long seq = gens[i].id.seq;
+
+		j->opts.id = gens[i].id;
+		r = run_restore(j, err);
+		if (r >= 0 && i)
+			cpx_log_note("%s: went back to generation %llu", j->dir, seq);
+		if (r >= 0 || !cpx_gen_is_bad(r))
+			break;
+		if (i + 1 < n)
+			cpx_log_note("%s: generation %llu cannot be used: %s", j->dir, seq,
+				     err->msg);
+	}
 	return r;
 }
 
 static int restore_from(struct restore_job *j, struct cpx_err *err)
 {
 	CPX_AUTO_FD sigfd = -1;
-	unsigned skipped = 0;
 	sigset_t set, before;
-	int r;
+	int r = choose_owner(j, err);
 
-	r = choose_owner(j, err);
-	if (r >= 0)
-		r = cpx_gen_newest(j->opts.store, NULL, &j->opts.id, &skipped, err);
 	if (r < 0)
 		return r;
-	if (skipped)
-		cpx_log_note("%s: %u newer image(s) are not whole; taking generation %llu",
-			     j->dir, skipped, (unsigned long long)j->opts.id.seq);
 	/* before the job exists, so that nothing that it or the user does is missed */
 	sigprocmask(SIG_SETMASK, NULL, &before);
 	block_forwarded(&set);
 	sigfd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
 	if (sigfd < 0)
 		return cpx_err_sys(err, errno, "cannot make a signal descriptor");
-	r = run_restore(j, err);
+	r = restore_newest(j, err);
 	if (r < 0)
 		return r;
 	if (j->pidfile && write_pidfile(j->pidfile, j->res.root, err) < 0) {
@@ -393,71 +415,12 @@ int cpx_ctl_restore(const struct cpx_args *a, struct cpx_err *err)
 	return r < 0 ? cpx_err_wrap(err, "cannot restore %s", j.dir) : r;
 }
 
-/* --- inspect, verify ----------------------------------------------------------------- */
+/* --- inspect ------------------------------------------------------------------------- */
 
-/*
- * The image that @name means: the newest whole one in a directory, or a job's:
- * JOB[@GENERATION].
- * @dir: where it is; owned by the caller. @bad: how many newer ones are not whole.
- */
-static int find_image(const struct cpx_args *a, char **dir, struct cpx_gen_id *id,
-		      struct cpx_err *err)
-{
-	const struct cpx_ctl *ctl = a->ctx;
-	CPX_AUTO_FREE char *name = strdup(a->pos[0]);
-	uint64_t gen = 0;
-	uint32_t uid;
-	char *at;
-	int r;
-
-	if (!name)
-		return cpx_err_set(err, CPX_E_NOMEM, "out of memory");
-	at = strchr(name, '@');
-	if (at) {
-		*at = 0;
-		r = cpx_parse_u64(at + 1, "generation", INT64_MAX, &gen, err);
-		if (r < 0)
-			return r;
-	}
-	r = cpx_client_image(ctl, name, gen, id, &uid, err);
-	if (r >= 0 && asprintf(dir, "%s/store/%u", ctl->dir, uid) < 0)
-		r = cpx_err_set(err, CPX_E_NOMEM, "out of memory");
-	return r;
-}
-
-/* Do @fn with the image that the argument means. @bad: how many newer ones are not whole. */
-static int with_image(const struct cpx_args *a,
-		      int (*fn)(struct cpx_image *, void *, struct cpx_err *), void *ctx,
-		      unsigned *bad, struct cpx_err *err)
-{
-	bool is_dir = strchr(a->pos[0], '/') || access(a->pos[0], F_OK) == 0;
-	CPX_AUTO_FREE char *dir = NULL;
-	struct cpx_store *store;
-	struct cpx_image *img;
-	struct cpx_gen_id id;
-	int r = is_dir ? 0 : find_image(a, &dir, &id, err);
-
-	if (r < 0)
-		return r;
-	r = open_dir(is_dir ? a->pos[0] : dir, false, &store, err);
-	if (r < 0)
-		return r;
-	if (is_dir)
-		r = cpx_gen_newest(store, NULL, &id, bad, err);
-	if (r >= 0)
-		r = cpx_image_open(store, &id, &img, err);
-	if (r >= 0) {
-		r = fn(img, ctx, err);
-		cpx_image_close(img);
-	}
-	cpx_store_close(store);
-	return r;
-}
-
-static int print_image(struct cpx_image *img, void *ctx, struct cpx_err *err)
+static int print_image(struct cpx_image *img, bool json, struct cpx_err *err)
 {
 	struct cpx_buf out = { 0 };
-	int r = cpx_image_print(img, *(bool *)ctx, &out, err);
+	int r = cpx_image_print(img, json, &out, err);
 
 	if (r >= 0 && out.failed)
 		r = cpx_err_set(err, CPX_E_NOMEM, "out of memory");
@@ -469,31 +432,20 @@ static int print_image(struct cpx_image *img, void *ctx, struct cpx_err *err)
 
 int cpx_ctl_inspect(const struct cpx_args *a, struct cpx_err *err)
 {
-	bool json = cpx_arg_given(a, "json");
-	int r = with_image(a, print_image, &json, NULL, err);
+	struct cpx_image_arg arg;
+	struct cpx_image *img;
+	struct cpx_gen_id id;
+	int r = cpx_image_arg_open(a->ctx, a->pos[0], &arg, err);
 
+	if (r >= 0) {
+		r = cpx_image_arg_pick(&arg, &id, NULL, err);
+		if (r >= 0)
+			r = cpx_image_open(arg.store, &id, &img, err);
+		if (r >= 0) {
+			r = print_image(img, cpx_arg_given(a, "json"), err);
+			cpx_image_close(img);
+		}
+		cpx_image_arg_close(&arg);
+	}
 	return r < 0 ? cpx_err_wrap(err, "cannot inspect %s", a->pos[0]) : 0;
-}
-
-static int verify_image(struct cpx_image *img, void *ctx, struct cpx_err *err)
-{
-	const struct cpx_gen_id *id = cpx_image_id(img);
-	int r = cpx_image_verify(img, 0, err);
-
-	if (r < 0)
-		return cpx_err_wrap(err, "generation %llu", (unsigned long long)id->seq);
-	printf("%s: generation %llu is whole\n", (const char *)ctx,
-	       (unsigned long long)id->seq);
-	return 0;
-}
-
-int cpx_ctl_verify(const struct cpx_args *a, struct cpx_err *err)
-{
-	unsigned bad = 0;
-	int r = with_image(a, verify_image, a->pos[0], &bad, err);
-
-	if (r >= 0 && bad)
-		r = cpx_err_set(err, CPX_E_CHECKSUM, "%u newer image(s) in it are not whole",
-				bad);
-	return r < 0 ? cpx_err_wrap(err, "%s does not verify", a->pos[0]) : 0;
 }

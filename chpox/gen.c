@@ -68,6 +68,31 @@ int cpx_gen_newest(struct cpx_store *store, const char *job, struct cpx_gen_id *
 	return 0;
 }
 
+int cpx_gen_candidates(struct cpx_store *store, struct cpx_gen_entry **out, struct cpx_err *err)
+{
+	CPX_AUTO_FREE struct cpx_gen_entry *list = NULL;
+	int n = cpx_store_list(store, NULL, &list, err), kept = 0;
+	struct cpx_gen_id newest;
+
+	if (n < 0)
+		return n;
+	if (n == 0)
+		return cpx_err_set(err, CPX_E_NOENT, "there is no image");
+	if (cpx_gen_newest(store, NULL, &newest, NULL, NULL) < 0)
+		newest = list[0].id;
+	for (int i = 0; i < n; i++)
+		if (!strcmp(list[i].id.job, newest.job))
+			list[kept++] = list[i];
+	*out = cpx_steal_ptr(&list);
+	return kept;
+}
+
+bool cpx_gen_is_bad(int code)
+{
+	return code == CPX_E_CHECKSUM || code == CPX_E_FORMAT || code == CPX_E_NOENT ||
+	       code == CPX_E_IO || code == CPX_E_GONE;
+}
+
 static bool others_write(const struct stat *st)
 {
 	if (st->st_uid != 0)

@@ -7,6 +7,7 @@
 #include <stdint.h>
 
 struct cpx_err;
+struct cpx_gen_entry;
 struct cpx_gen_id;
 struct cpx_store;
 
@@ -20,6 +21,17 @@ int cpx_gen_nonce(char out[17], struct cpx_err *err);
  */
 int cpx_gen_newest(struct cpx_store *store, const char *job, struct cpx_gen_id *out,
 		   unsigned *skipped, struct cpx_err *err);
+
+/*
+ * cpx_gen_candidates() - the generations that a directory offers, newest first, whole or not:
+ * those of the job whose newest whole one is the newest of all.
+ * Return: their number; *@out is malloc'ed. CPX_E_NOENT: there is none.
+ */
+int cpx_gen_candidates(struct cpx_store *store, struct cpx_gen_entry **out,
+		       struct cpx_err *err);
+
+/* Does this failure of a restore speak against the image, so that an older one may do? */
+bool cpx_gen_is_bad(int code);
 
 /*
  * cpx_gen_trust() - may root restore what is in @dir with the rights it records?

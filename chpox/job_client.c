@@ -202,29 +202,31 @@ static int take_image(const json_t *g, const char *job, struct cpx_gen_id *id,
 	return 0;
 }
 
-int cpx_client_image(const struct cpx_ctl *ctl, const char *job, uint64_t gen,
-		     struct cpx_gen_id *id, uint32_t *uid, struct cpx_err *err)
+int cpx_client_images(const struct cpx_ctl *ctl, const char *job, struct cpx_gen_entry **out,
+		      uint32_t *uid, uint32_t *gid, struct cpx_err *err)
 {
+	CPX_AUTO_FREE struct cpx_gen_entry *v = NULL;
 	json_t *a = NULL, *list;
+	size_t n;
 	int r = cpx_client_call(ctl, json_pack("{s:s, s:s}", "op", "show", "job", job), NULL, 0,
 				&a, NULL, err);
-	size_t i = 0;
 
 	if (r < 0)
 		return r;
 	list = json_object_get(a, "images");
-	while (gen && i < json_array_size(list) &&
-	       (uint64_t)cpx_proto_int(json_array_get(list, i), "generation", 0) != gen)
-		i++;
-	if (i >= json_array_size(list))
-		r = cpx_err_set(err, CPX_E_NOENT,
-				gen ? "job '%s' has no such generation; 'images' lists them"
-				    : "job '%s' has no checkpoint",
-				job);
-	else
-		r = take_image(json_array_get(list, i), job, id, err);
-	if (r >= 0)
+	n = json_array_size(list);
+	v = calloc(n + 1, sizeof(*v));
+	if (!v)
+		r = cpx_err_set(err, CPX_E_NOMEM, "out of memory");
+	else if (!n)
+		r = cpx_err_set(err, CPX_E_NOENT, "job '%s' has no checkpoint", job);
+	for (size_t i = 0; r >= 0 && i < n; i++)
+		r = take_image(json_array_get(list, i), job, &v[i].id, err);
+	if (r >= 0) {
 		*uid = (uint32_t)cpx_proto_int(json_object_get(a, "job"), "uid", 0);
+		*gid = (uint32_t)cpx_proto_int(json_object_get(a, "job"), "gid", 0);
+		*out = cpx_steal_ptr(&v);
+	}
 	json_decref(a);
-	return r;
+	return r < 0 ? r : (int)n;
 }

@@ -11,7 +11,7 @@
 
 struct cpx_ctl;
 struct cpx_err;
-struct cpx_gen_id;
+struct cpx_gen_entry;
 
 /* Return: a connected socket. */
 int cpx_client_open(const struct cpx_ctl *ctl, struct cpx_err *err);
@@ -32,9 +32,12 @@ int cpx_client_answer(int sock, const char *what, json_t **answer, int *fd_back,
 int cpx_client_root(const struct cpx_ctl *ctl, const char *job, pid_t *out,
 		    struct cpx_err *err);
 
-/* A job's generation (0: the head) and whose it is. */
-int cpx_client_image(const struct cpx_ctl *ctl, const char *job, uint64_t gen,
-		     struct cpx_gen_id *id, uint32_t *uid, struct cpx_err *err);
+/*
+ * cpx_client_images() - a job's generations as its record names them, the head first, and whose
+ * it is. Only id is filled in. Return: their number, at least 1; *@out is malloc'ed.
+ */
+int cpx_client_images(const struct cpx_ctl *ctl, const char *job, struct cpx_gen_entry **out,
+		      uint32_t *uid, uint32_t *gid, struct cpx_err *err);
 
 /* The path of a program beside the running one. */
 int cpx_beside(const char *name, char *out, size_t size);

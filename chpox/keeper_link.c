@@ -140,6 +140,26 @@ static int do_attach(struct keeper *k, const json_t *m, struct cpx_err *err)
 	return 0;
 }
 
+/* The head is damaged: an older one takes its place, and nothing is inherited from it. */
+static int do_fall_back(struct keeper *k, const json_t *m, struct cpx_err *err)
+{
+	const char *head = cpx_proto_str(m, "head"), *to = cpx_proto_str(m, "to");
+	int r;
+
+	if (k->ckpt.pid)
+		return cpx_err_set(err, CPX_E_BUSY,
+				   "a checkpoint of job '%s' is under way; try again when it "
+				   "is done",
+				   k->name);
+	r = cpx_registry_fall_back(k->reg, k->name, head ? head : "", to ? to : "", &k->job,
+				   err);
+	if (r < 0)
+		return r;
+	keeper_track_drop(&k->track);
+	keeper_reply(k, cpx_proto_int(m, "id", -1), cpx_proto_ok());
+	return 0;
+}
+
 /* clang-format off */
 static const struct {
 	const char *op;
@@ -150,6 +170,7 @@ static const struct {
 	{ "kill", do_kill },
 	{ "leave", do_leave },
 	{ "attach", do_attach },
+	{ "fall-back", do_fall_back },
 };
 /* clang-format on */
 

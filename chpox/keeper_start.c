@@ -30,6 +30,7 @@
 #include "base/err.h"
 #include "base/fd.h"
 #include "base/log.h"
+#include "gen.h"
 #include "keeper.h"
 
 #define OLD_TIMEOUT_MS 5000
@@ -343,28 +344,6 @@ static int restore_one(struct keeper *k, const struct cpx_gen_id *id, struct cpx
 	return r;
 }
 
-/* Does this failure speak against the image (then an older one may do)? */
-static bool image_is_bad(int code)
-{
-	return code == CPX_E_CHECKSUM || code == CPX_E_FORMAT || code == CPX_E_NOENT ||
-	       code == CPX_E_IO || code == CPX_E_GONE;
-}
-
-static int drop_newer(struct cpx_reg_job *job, void *ctx, struct cpx_err *err)
-{
-	const struct cpx_gen_id *id = ctx;
-	uint32_t i = 0;
-
-	(void)err;
-	while (i < job->ngens && strcmp(job->gens[i].id.nonce, id->nonce))
-		i++;
-	if (i == job->ngens)
-		return 0;
-	job->ngens -= i;
-	memmove(job->gens, job->gens + i, job->ngens * sizeof(job->gens[0]));
-	return 0;
-}
-
 static int count_restart(struct cpx_reg_job *job, void *ctx, struct cpx_err *err)
 {
 	(void)ctx;
@@ -403,12 +382,13 @@ static int start_restart(struct keeper *k, struct cpx_err *err)
 		if (r >= 0 && fell_back) {
 			keeper_note(k, "went back to generation %llu.%llu",
 				    (unsigned long long)id.epoch, (unsigned long long)id.seq);
-			cpx_registry_change(k->reg, k->name, drop_newer, &id, &k->job, err);
+			cpx_registry_fall_back(k->reg, k->name, k->job.gens[0].id.nonce,
+					       id.nonce, &k->job, err);
 		}
 		if (r >= 0)
 			return cpx_registry_change(k->reg, k->name, count_restart, NULL,
 						   &k->job, err);
-		if (!image_is_bad(r))
+		if (!cpx_gen_is_bad(r))
 			break;
 		fell_back = true;
 		keeper_note(k, "generation %llu.%llu cannot be used: %s",

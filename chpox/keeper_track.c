@@ -22,6 +22,11 @@ static void drop(struct keeper_track *t)
 	t->track = NULL;
 }
 
+void keeper_track_drop(struct keeper_track *t)
+{
+	drop(t);
+}
+
 void keeper_track_prepare(struct keeper_track *t)
 {
 	struct cpx_err err;

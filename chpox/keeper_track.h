@@ -28,6 +28,7 @@ struct cpx_track *keeper_track_child(struct keeper_track *t);
 void keeper_track_give(struct keeper_track *t);
 /* In the keeper: after the fork, and when the child has ended (@stored: bytes, 0: it failed).
  */
+void keeper_track_drop(struct keeper_track *t); /* the next one is a full one */
 void keeper_track_forked(struct keeper_track *t);
 void keeper_track_take(struct keeper_track *t, uint64_t stored, bool full);
 

@@ -36,6 +36,12 @@ static const struct cpx_opt opts_json[] = {
 	{ "json", 0, NULL, "machine-readable" },
 	{ 0 }
 };
+static const struct cpx_opt opts_verify[] = {
+	{ "repair", 0, NULL,
+	  "go back to the newest whole generation; what is damaged is set aside" },
+	{ "json", 0, NULL, "machine-readable" },
+	{ 0 }
+};
 static const struct cpx_opt opts_run[] = {
 	{ "name", 'n', "NAME", "the job's name; default made from the command" },
 	{ "every", 'e', "DUR",
@@ -125,8 +131,9 @@ static const struct cpx_cmd commands[] = {
 	  opts_restore, 1, 1, false, cpx_ctl_restore },
 	{ "inspect", "DIR|JOB[@GENERATION] [--json]", "show what an image holds",
 	  opts_json, 1, 1, false, cpx_ctl_inspect },
-	{ "verify", "DIR|JOB[@GENERATION]", "check every byte of an image without restoring it",
-	  NULL, 1, 1, false, cpx_ctl_verify },
+	{ "verify", "DIR|JOB[@GENERATION] [OPTION]...",
+	  "check every byte of an image without restoring it",
+	  opts_verify, 1, 1, false, cpx_ctl_verify },
 	{ "why", "PID|JOB", "can this be checkpointed, and if not, what stands in the way?",
 	  NULL, 1, 1, false, cpx_ctl_why },
 	{ "check", "[--json]", "what this host can do: kernel features, rights, limits",

@@ -216,6 +216,12 @@ static int stage_open(struct run *u, struct cpx_err *err)
 	return rc < 0 && r->opts->force ? 0 : rc;
 }
 
+/* Packs and map; from here on only the bytes of blocks can be damaged. */
+static int stage_check(struct run *u, struct cpx_err *err)
+{
+	return cpx_image_check(u->r.img, err);
+}
+
 static int stage_plan(struct run *u, struct cpx_err *err)
 {
 	int rc = cpx_rst_plan(&u->r, err);
@@ -354,9 +360,10 @@ static const struct stage {
 	const char *name; /* also the fault point "restore.NAME" */
 	int (*run)(struct run *u, struct cpx_err *err);
 } stages[] = {
-	{ "open", stage_open }, { "plan", stage_plan },	       { "prepare", stage_prepare },
-	{ "tree", stage_tree }, { "tasks", stage_tasks },      { "threads", stage_threads },
-	{ "late", stage_late }, { "each", stage_each_thread }, { "release", stage_release },
+	{ "open", stage_open },	      { "check", stage_check }, { "plan", stage_plan },
+	{ "prepare", stage_prepare }, { "tree", stage_tree },	{ "tasks", stage_tasks },
+	{ "threads", stage_threads }, { "late", stage_late },	{ "each", stage_each_thread },
+	{ "release", stage_release },
 };
 
 static int run_stages(struct run *u, struct cpx_err *err)

@@ -387,19 +387,56 @@ static int companions(struct cpx_rst *r, struct cpx_rst_file *f, struct cpx_err 
 	return rc;
 }
 
+/* Is it a file of the node that is put back? Not what was made out of the image. */
+static bool is_put_back(const struct cpx_rst_file *f)
+{
+	return S_ISREG(f->rec->mode) && f->path_fd >= 0 && !f->ours;
+}
+
+static int no_sink(void *ctx, uint32_t space, uint64_t off, const void *data, size_t len,
+		   struct cpx_err *err)
+{
+	(void)ctx, (void)space, (void)off, (void)data, (void)len, (void)err;
+	return 0;
+}
+
+/* All saved contents are read and checked before the first file is changed. */
+static int check_contents(struct cpx_rst *r, struct cpx_err *err)
+{
+	struct cpx_rst_files *p = r->files_priv;
+	CPX_AUTO_FREE struct cpx_extent *x = calloc(p->nfiles + 1, sizeof(*x));
+	size_t n = 0;
+
+	if (!x)
+		return cpx_err_set(err, CPX_E_NOMEM, "no memory");
+	for (size_t i = 0; i < p->nfiles; i++) {
+		const struct cpx_rec_file *rec = p->files[i].rec;
+
+		if (!is_put_back(&p->files[i]) || rec->rule != CPX_RULE_SNAPSHOT ||
+		    rec->space == 0 || rec->size == 0)
+			continue;
+		if (rec->size > INT64_MAX - CPX_PAGE)
+			return cpx_err_set(err, CPX_E_FORMAT, "file record %u is damaged",
+					   rec->id);
+		x[n].space = rec->space;
+		x[n++].len = (rec->size + CPX_PAGE - 1) & ~(uint64_t)(CPX_PAGE - 1);
+	}
+	return n ? cpx_image_scan(r->img, x, n, r->opts->workers, no_sink, NULL, err) : 0;
+}
+
 int cpx_rst_file_apply(struct cpx_rst *r, struct cpx_err *err)
 {
 	struct cpx_rst_files *p = r->files_priv;
-	int rc = 0;
+	int rc;
 
 	if (p->applied)
 		return 0;
 	p->applied = true;
+	rc = check_contents(r, err);
 	for (size_t i = 0; i < p->nfiles && rc == 0; i++) {
 		struct cpx_rst_file *f = &p->files[i];
 
-		/* made out of the image, or of no use to the tree after all */
-		if (!S_ISREG(f->rec->mode) || f->path_fd < 0 || f->ours)
+		if (!is_put_back(f))
 			continue;
 		if (f->rec->rule == CPX_RULE_APPEND)
 			rc = apply_append(r, f, err);

@@ -676,6 +676,33 @@ static int op_rm(struct cpxd_conn *c, const json_t *m, struct cpx_err *err)
 	return 0;
 }
 
+/* The head is damaged, says who verified it: it moves down to the newest that is whole. */
+static int op_fall_back(struct cpxd_conn *c, const json_t *m, struct cpx_err *err)
+{
+	const char *head = cpx_proto_str(m, "head"), *to = cpx_proto_str(m, "to");
+	struct cpx_reg_job job;
+	struct cpxd_conn *k;
+	int r = find_job(c, m, &job, err);
+
+	if (r < 0)
+		return r;
+	if (!head || !to)
+		return cpx_err_set(err, CPX_E_FORMAT, "no generation was named");
+	k = working_keeper(c->d, &job);
+	if (k) {
+		ask_keeper(c, k,
+			   json_pack("{s:s, s:s, s:s}", "op", "fall-back", "head", head, "to",
+				     to));
+		return 0;
+	}
+	if (job.state == CPX_JOB_RUNNING && !cpxd_lost(&job))
+		return not_running(&job, err);
+	r = cpx_registry_fall_back(c->d->reg, job.name, head, to, NULL, err);
+	if (r >= 0)
+		cpxd_answer(c, cpx_proto_ok());
+	return r;
+}
+
 /* clang-format off */
 static const struct {
 	const char *op;
@@ -693,6 +720,7 @@ static const struct {
 	{ "wait", op_wait },
 	{ "logs", op_logs },
 	{ "rm", op_rm },
+	{ "fall-back", op_fall_back },
 };
 /* clang-format on */
 

@@ -63,6 +63,7 @@ json_t *cpxd_view(const struct cpx_reg_job *job)
 		return NULL;
 	json_object_set_new(j, "command", cpx_proto_bytes(job->command));
 	json_object_set_new(j, "reason", cpx_proto_bytes(job->reason));
+	json_object_set_new(j, "gid", json_integer(job->gid));
 	if (job->has_status)
 		json_object_set_new(j, "status",
 				    json_integer(WIFSIGNALED(job->status)

@@ -500,3 +500,34 @@ int cpx_registry_drop(struct cpx_registry *r, const char *name, struct cpx_gen_i
 
 	return rc < 0 ? rc : c.ndead;
 }
+
+struct fall {
+	const char *head, *to;
+};
+
+static int drop_newer(struct cpx_reg_job *job, void *ctx, struct cpx_err *err)
+{
+	const struct fall *f = ctx;
+	uint32_t i = 0;
+
+	if (!job->ngens || strcmp(job->gens[0].id.nonce, f->head) != 0)
+		return cpx_err_set(err, CPX_E_CONFLICT,
+				   "job '%s' has another checkpoint by now; try again",
+				   job->name);
+	while (i < job->ngens && strcmp(job->gens[i].id.nonce, f->to) != 0)
+		i++;
+	if (i == job->ngens)
+		return cpx_err_set(err, CPX_E_NOENT, "job '%s' has no such generation",
+				   job->name);
+	job->ngens -= i;
+	memmove(job->gens, job->gens + i, job->ngens * sizeof(job->gens[0]));
+	return 0;
+}
+
+int cpx_registry_fall_back(struct cpx_registry *r, const char *name, const char *head,
+			   const char *to, struct cpx_reg_job *out, struct cpx_err *err)
+{
+	struct fall f = { .head = head, .to = to };
+
+	return cpx_registry_change(r, name, drop_newer, &f, out, err);
+}

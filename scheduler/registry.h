@@ -146,6 +146,13 @@ int cpx_registry_unpin(struct cpx_registry *r, const char *name, const struct cp
 int cpx_registry_drop(struct cpx_registry *r, const char *name, struct cpx_gen_id *dead,
 		      struct cpx_reg_job *out, struct cpx_err *err);
 
+/*
+ * cpx_registry_fall_back() - the generation with nonce @to becomes the head in place of @head:
+ * the newer ones cannot be used. CPX_E_CONFLICT where the head is another one by now.
+ */
+int cpx_registry_fall_back(struct cpx_registry *r, const char *name, const char *head,
+			   const char *to, struct cpx_reg_job *out, struct cpx_err *err);
+
 /* Pure: [A-Za-z0-9._-], not starting with '.' or '-', shorter than CPX_JOB_NAME_MAX. */
 bool cpx_job_name_ok(const char *name);
 const char *cpx_job_state_name(enum cpx_job_state s);

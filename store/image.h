@@ -86,6 +86,20 @@ int cpx_store_remove(struct cpx_store *s, const struct cpx_gen_id *id, struct cp
  * Return: number removed. */
 int cpx_store_clean(struct cpx_store *s, const struct cpx_gen_id *below, struct cpx_err *err);
 
+/*
+ * cpx_store_set_aside() - give the manifests of @n damaged generations of one job, and the
+ * packs that only they need, names that the store does not know (NAME.damaged): nothing is
+ * deleted, and nothing of it is found any more.
+ */
+int cpx_store_set_aside(struct cpx_store *s, const struct cpx_gen_id *ids, size_t n,
+			struct cpx_err *err);
+
+/*
+ * cpx_store_lock() - who changes a directory without registry, until @s is closed. Shared:
+ * adds to it; exclusive: takes away from it. Return: 0, or CPX_E_BUSY: another one is at it.
+ */
+int cpx_store_lock(struct cpx_store *s, bool exclusive, struct cpx_err *err);
+
 /* Remove all that is there of @job. Nothing there: 0. */
 int cpx_store_remove_job(struct cpx_store *s, const char *job, struct cpx_err *err);
 
@@ -197,6 +211,14 @@ struct cpx_page_ref {
 /* Return: 1 and *@ref, 0 where nothing is stored, or an error. */
 int cpx_image_page_ref(struct cpx_image *img, uint32_t space, uint64_t off,
 		       struct cpx_page_ref *ref, struct cpx_err *err);
+
+/*
+ * cpx_image_check() - what can be checked without reading the pages: that every pack is there
+ * with its size, header and digest of its table, and that the whole page map is sound and
+ * points to pages that are there. With it, only the bytes of blocks can still be wrong, which
+ * are checked as they are read.
+ */
+int cpx_image_check(struct cpx_image *img, struct cpx_err *err);
 
 /* Read and check every byte of the generation without restoring it. */
 int cpx_image_verify(struct cpx_image *img, unsigned workers, struct cpx_err *err);

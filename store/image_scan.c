@@ -584,6 +584,18 @@ static int verify_code(struct cpx_image *img, struct cpx_err *err)
 	return 0;
 }
 
+int cpx_image_check(struct cpx_image *img, struct cpx_err *err)
+{
+	for (uint32_t i = 0; i < img->m.npacks; i++) {
+		int rc = cpx_pack_get(img, i, err);
+
+		if (rc < 0)
+			return rc;
+		cpx_pack_put(img, i);
+	}
+	return verify_maps(img, err);
+}
+
 int cpx_image_verify(struct cpx_image *img, unsigned workers, struct cpx_err *err)
 {
 	struct scan s = { .img = img, .all = true };

@@ -240,6 +240,32 @@ static int count(struct cpx_reg_job *job, void *ctx, struct cpx_err *err)
 	return 0;
 }
 
+static void the_head_moves_down_when_it_is_the_one_that_was_meant(void **state)
+{
+	struct fixture *f = *state;
+	struct cpx_reg_job job = new_job("one"), got;
+
+	job.ngens = 3;
+	for (int i = 0; i < 3; i++) {
+		job.gens[i].id.epoch = 1;
+		job.gens[i].id.seq = (uint64_t)(3 - i);
+		snprintf(job.gens[i].id.nonce, 17, "%016d", 3 - i);
+	}
+	assert_int_equal(cpx_registry_swap(f->reg, &job, NULL), 0);
+	assert_int_equal(cpx_registry_fall_back(f->reg, "one", "0000000000000002",
+						"0000000000000001", NULL, NULL),
+			 CPX_E_CONFLICT);
+	assert_int_equal(cpx_registry_fall_back(f->reg, "one", "0000000000000003",
+						"0000000000000009", NULL, NULL),
+			 CPX_E_NOENT);
+	assert_int_equal(cpx_registry_fall_back(f->reg, "one", "0000000000000003",
+						"0000000000000002", &got, NULL),
+			 0);
+	assert_int_equal(got.ngens, 2);
+	assert_int_equal(got.gens[0].id.seq, 2);
+	assert_int_equal(got.gens[1].id.seq, 1);
+}
+
 static void no_change_is_lost_between_processes(void **state)
 {
 	struct fixture *f = *state;
@@ -323,6 +349,7 @@ int main(void)
 		T(the_head_moves_forward_and_the_old_ones_fall_out),
 		T(an_old_owner_cannot_commit),
 		T(a_pinned_generation_is_kept_until_its_reader_ends),
+		T(the_head_moves_down_when_it_is_the_one_that_was_meant),
 		T(no_change_is_lost_between_processes),
 		T(a_crash_in_the_middle_leaves_the_old_record),
 		T(nonsense_in_a_record_is_refused),
