@@ -389,6 +389,7 @@ static void clean_up(struct run *u, bool failed)
 {
 	struct cpx_rst *r = &u->r;
 
+	cpx_rst_cpu_leave(r);
 	if (failed)
 		cpx_rst_undo(r);
 	for (size_t f = u->prepared; f-- > 0;)

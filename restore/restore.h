@@ -19,6 +19,7 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <sched.h>
 #include <sys/types.h>
 
 #include "../chpox/base/err.h"
@@ -122,6 +123,8 @@ struct cpx_rst {
 	void *family[16];
 	void *files_priv;	 /* of rst_file.c, from its prepare() on */
 	struct cpx_rst_mem *mem; /* of rst_mem.c, from cpx_rst_mem_pick_home() on */
+	cpu_set_t own_cpus;	 /* of rst_cpu.c: the conductor's while it is on one CPU */
+	bool joined;
 };
 
 struct cpx_rst_family {
@@ -146,6 +149,15 @@ extern const struct cpx_rst_family cpx_rst_sig;	  /* rst_sig.c */
 extern const struct cpx_rst_family cpx_rst_mem;	  /* rst_mem.c */
 extern const struct cpx_rst_family cpx_rst_files; /* rst_file.c */
 extern const struct cpx_rst_family cpx_rst_ipc;	  /* rst_ipc.c */
+
+/*
+ * rst_cpu.c: conductor and job share one CPU from cpx_rst_cpu_join() to cpx_rst_cpu_leave(),
+ * but for cpx_rst_scan(), which is cpx_image_scan() with workers on all CPUs.
+ */
+void cpx_rst_cpu_join(struct cpx_rst *r, pid_t root);
+void cpx_rst_cpu_leave(struct cpx_rst *r);
+int cpx_rst_scan(struct cpx_rst *r, const struct cpx_extent *ranges, size_t n,
+		 cpx_page_sink sink, void *ctx, struct cpx_err *err);
 
 /* Memory (rst_mem.c), called by the tree stage right after a process was made (its address
  * space is its parent's or the empty child's): map and fill it. */

@@ -190,7 +190,7 @@ int cpx_rst_file_fill(struct cpx_rst *r, const struct cpx_rst_file *f, int fd,
 		return cpx_err_sys(err, errno, "set the size of %s", f->rec->path);
 	if (f->rec->size == 0 || f->rec->space == 0)
 		return 0;
-	return cpx_image_scan(r->img, &all, 1, r->opts->workers, write_some, &k, err);
+	return cpx_rst_scan(r, &all, 1, write_some, &k, err);
 }
 
 /* Owner, mode and time of a file that we made. Ownership only where that is ours to give. */

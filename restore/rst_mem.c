@@ -375,7 +375,7 @@ static int fill(struct cpx_rst *r, struct cpx_rst_mm *mm, struct cpx_rst_task *t
 		rc = resolve(mm, p->start, p->end, !p->kept, &x, err);
 	}
 	if (rc == 0 && x.n)
-		rc = cpx_image_scan(r->img, x.v, x.n, r->opts->workers, write_pages, &to, err);
+		rc = cpx_rst_scan(r, x.v, x.n, write_pages, &to, err);
 	if (rc == 0)
 		rc = fill_zeros(r, mm, &to, err);
 	free(x.v);

@@ -320,8 +320,7 @@ static int fill(struct cpx_rst *r, struct cpx_rst_shm *s, struct cpx_err *err)
 			return cpx_err_sys(err, errno, "map shared huge pages");
 		}
 	}
-	rc = cpx_image_scan(r->img, &x, 1, r->opts->workers, s->map ? write_map : write_fd, s,
-			    err);
+	rc = cpx_rst_scan(r, &x, 1, s->map ? write_map : write_fd, s, err);
 	if (huge && s->fd >= 0) {
 		munmap(s->map, len);
 		s->map = NULL;

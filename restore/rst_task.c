@@ -31,6 +31,7 @@
 #endif
 #define SS_AUTODISARM_FLAG 0x80000000u
 #define SCHED_FLAGS_KEPT 7u /* reset on fork, reclaim, overrun signal */
+#define CPUS_BYTES 1024	    /* of a CPU set: more than kernels have */
 #define ROBUST_HEAD 24
 #define IOPRIO_REAL_TIME 1u /* IOPRIO_CLASS_RT */
 
@@ -185,6 +186,22 @@ static void clamp_sched(const struct cpx_rst_thread *th, struct attr *a)
 		a->nice = 0;
 }
 
+/* It was built on one CPU (rst_cpu.c). */
+static void set_cpus(const struct cpx_rst_thread *th)
+{
+	const struct cpx_rec_thread *rec = th->rec;
+	uint8_t all[CPUS_BYTES];
+
+	if (rec->affinity.n &&
+	    syscall(SYS_sched_setaffinity, th->t.tid, rec->affinity.n, rec->affinity.p) == 0)
+		return;
+	if (rec->affinity.n)
+		cpx_log_note("thread %u: none of its CPUs is here, it may use all: %s",
+			     rec->tid, strerror(errno));
+	memset(all, 0xff, sizeof(all));
+	syscall(SYS_sched_setaffinity, th->t.tid, sizeof(all), all);
+}
+
 static int set_sched(struct cpx_rst *r, struct cpx_rst_thread *th, struct cpx_err *err)
 {
 	const struct cpx_rec_thread *rec = th->rec;
@@ -198,10 +215,7 @@ static int set_sched(struct cpx_rst *r, struct cpx_rst_thread *th, struct cpx_er
 			  .period = rec->sched_period_ns };
 	struct attr now = { .size = sizeof(now) };
 
-	if (rec->affinity.n &&
-	    syscall(SYS_sched_setaffinity, th->t.tid, rec->affinity.n, rec->affinity.p) < 0)
-		cpx_log_note("thread %u: none of its CPUs is here, it may use all: %s",
-			     rec->tid, strerror(errno));
+	set_cpus(th);
 	if (!r->opts->trusted)
 		clamp_sched(th, &a);
 	if (a.policy != SCHED_DEADLINE)

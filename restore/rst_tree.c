@@ -480,6 +480,7 @@ int cpx_rst_tree(struct cpx_rst *r, struct cpx_err *err)
 	rc = pid < 0 ? pid : 0;
 	if (rc == 0) {
 		root->pid = pid;
+		cpx_rst_cpu_join(r, pid);
 		rc = take_root(r, root, pid, err);
 	}
 	if (rc == 0)

@@ -19,9 +19,9 @@
 #include "../chpox/base/err.h"
 #include "../chpox/base/fd.h"
 
-#define TASK_BYTES (1u << 20) /* as stored */
-#define AHEAD 4		      /* tasks announced to the kernel beforehand */
-#define RUN_BLOCKS 8u	      /* decoded at once, so that calls of the sink are few */
+#define TASK_BYTES (1u << 18) /* as stored */
+#define AHEAD 16	      /* tasks announced to the kernel beforehand */
+#define RUN_BLOCKS 4u	      /* decoded at once, so that calls of the sink are few */
 #define WORKERS_MAX 256u
 
 /* @count pages from (space, off) on are at @pos of pack number @pack (an index). */
