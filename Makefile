@@ -7,7 +7,7 @@ CC     ?= gcc
 CFLAGS ?= -O2 -g
 ALL_CFLAGS := -std=gnu11 -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 -Wall -Wextra -Werror \
 	-Wstrict-prototypes -Wmissing-prototypes -Wvla -fno-strict-aliasing -pthread $(CFLAGS)
-LIBS   := -luv -ljansson -lxxhash -llz4 -lz -lcrypto -lm -lpthread
+LIBS   := -luv -ljansson -lxxhash -llz4 -lz -lm -lpthread
 
 srcs = $(filter-out $(1)/main_%.c,$(wildcard $(1)/*.c))
 objs = $(patsubst %.c,$(B)/%.o,$(call srcs,$(1)))

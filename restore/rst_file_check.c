@@ -11,6 +11,7 @@
 
 #include "../chpox/base/elf_id.h"
 #include "../chpox/base/err.h"
+#include "../chpox/base/digest.h"
 #include "../chpox/base/fd.h"
 #include "../chpox/base/log.h"
 #include "restore.h"
@@ -18,7 +19,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
-#include <openssl/evp.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -102,18 +103,23 @@ static int same_sha256(struct cpx_rst *r, struct cpx_rst_file *f, struct cpx_err
 {
 	CPX_AUTO_FD fd = cpx_rst_file_reopen(r, f, O_RDONLY | O_NONBLOCK, err);
 	CPX_AUTO_FREE uint8_t *buf = malloc(HASH_STEP);
-	EVP_MD_CTX *ctx = EVP_MD_CTX_new();
-	uint8_t sha[EVP_MAX_MD_SIZE];
-	bool ok = fd >= 0 && buf && ctx && EVP_DigestInit_ex(ctx, EVP_sha256(), NULL);
+	struct cpx_sha256 *sha = NULL;
+	uint8_t is[CPX_SHA256_SIZE];
 	ssize_t n = 0;
+	int rc;
 
-	while (ok && (n = cpx_read_full(fd, buf, HASH_STEP)) > 0)
-		ok = EVP_DigestUpdate(ctx, buf, (size_t)n);
-	ok = ok && n == 0 && EVP_DigestFinal_ex(ctx, sha, NULL);
-	EVP_MD_CTX_free(ctx);
-	if (!ok)
-		return fd < 0 ? 0 : cpx_err_set(err, CPX_E_IO, "cannot hash %s", f->rec->path);
-	return memcmp(sha, f->rec->sha256.p, 32) == 0;
+	if (fd < 0)
+		return 0;
+	rc = buf ? cpx_sha256_new(&sha, err)
+		 : cpx_err_set(err, CPX_E_NOMEM, "no memory to hash %s", f->rec->path);
+	while (rc == 0 && (n = cpx_read_full(fd, buf, HASH_STEP)) > 0)
+		rc = cpx_sha256_add(sha, buf, (size_t)n, err);
+	if (rc == 0 && n < 0)
+		rc = cpx_err_sys(err, errno, "read %s", f->rec->path);
+	if (rc == 0)
+		rc = cpx_sha256_end(sha, is, err);
+	cpx_sha256_free(sha);
+	return rc < 0 ? rc : memcmp(is, f->rec->sha256.p, sizeof(is)) == 0;
 }
 
 /* Is the node's program or library the one that the job has mapped? 1, 0, or an error. */

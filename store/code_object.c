@@ -11,7 +11,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <openssl/evp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -21,6 +20,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "../chpox/base/digest.h"
 #include "../chpox/base/err.h"
 #include "../chpox/base/fd.h"
 
@@ -33,8 +33,8 @@ struct piece_sink {
 	void *ctx;
 };
 
-static int hash_pieces(EVP_MD_CTX *md, int fd, const char *what, const struct piece_sink *sink,
-		       struct cpx_err *err)
+static int hash_pieces(struct cpx_sha256 *sha, int fd, const char *what,
+		       const struct piece_sink *sink, struct cpx_err *err)
 {
 	CPX_AUTO_FREE uint8_t *buf = malloc(COPY_CHUNK);
 	uint64_t off = 0;
@@ -52,9 +52,8 @@ static int hash_pieces(EVP_MD_CTX *md, int fd, const char *what, const struct pi
 		if (off + (uint64_t)n > CODE_SIZE_MAX)
 			return cpx_err_set(err, CPX_E_LIMIT,
 					   "%s is too large for a code object", what);
-		if (EVP_DigestUpdate(md, buf, (size_t)n) != 1)
-			return cpx_err_set(err, CPX_E_SYS, "SHA-256 of %s failed", what);
-		if (sink)
+		rc = cpx_sha256_add(sha, buf, (size_t)n, err);
+		if (rc == 0 && sink)
 			rc = sink->put(sink->ctx, buf, (size_t)n, off, err);
 		if (rc < 0)
 			return rc;
@@ -65,16 +64,14 @@ static int hash_pieces(EVP_MD_CTX *md, int fd, const char *what, const struct pi
 static int hash_fd(int fd, const char *what, const struct piece_sink *sink, uint8_t sha256[32],
 		   struct cpx_err *err)
 {
-	EVP_MD_CTX *md = EVP_MD_CTX_new();
-	int rc = CPX_E_NOMEM;
+	struct cpx_sha256 *sha = NULL;
+	int rc = cpx_sha256_new(&sha, err);
 
-	if (md && EVP_DigestInit_ex(md, EVP_sha256(), NULL) == 1)
-		rc = hash_pieces(md, fd, what, sink, err);
-	else
-		cpx_err_set(err, rc, "no memory for SHA-256");
-	if (rc == 0 && EVP_DigestFinal_ex(md, sha256, NULL) != 1)
-		rc = cpx_err_set(err, CPX_E_SYS, "SHA-256 of %s failed", what);
-	EVP_MD_CTX_free(md);
+	if (rc == 0)
+		rc = hash_pieces(sha, fd, what, sink, err);
+	if (rc == 0)
+		rc = cpx_sha256_end(sha, sha256, err);
+	cpx_sha256_free(sha);
 	return rc;
 }
 
