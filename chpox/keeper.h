@@ -8,8 +8,8 @@
  * chpoxd only to be asked: without it, it goes on and connects again when there is a new one.
  *
  * Files: main_keeper.c start and loop, keeper.c acquiring and the end of a job, keeper_start.c
- * ways to begin, keeper_ckpt.c checkpoints, keeper_link.c chpoxd's requests, keeper_tty.c the
- * terminal, keeper_spec.c what is to be run.
+ * ways to begin, keeper_ckpt.c checkpoints, keeper_clean.c cleaning of packs, keeper_link.c
+ * chpoxd's requests, keeper_tty.c the terminal, keeper_spec.c what is to be run.
  */
 #ifndef CPX_KEEPER_H
 #define CPX_KEEPER_H
@@ -20,6 +20,7 @@
 #include "keeper_track.h"
 #include "../scheduler/proto.h"
 #include "../scheduler/registry.h"
+#include "../store/space.h"
 #include "base/cgroup.h"
 #include "box.h"
 #include "capture.h"
@@ -53,6 +54,7 @@ struct keeper_ckpt {
 	struct cpx_proto_in in;
 	struct keeper_request req;
 	struct cpx_gen_id id;
+	bool cleaning; /* it writes the head anew; nobody has asked */
 };
 
 struct keeper_watcher {
@@ -87,6 +89,7 @@ struct keeper {
 	struct keeper_ckpt ckpt;
 	void *code_cache; /* of the store, shared with the capturing children; may be NULL */
 	struct keeper_track track;
+	struct cpx_space space; /* of the job's packs */
 	struct keeper_request queue[KEEPER_QUEUE];
 	unsigned nqueue;
 	int64_t due_ns; /* next periodic checkpoint, CLOCK_MONOTONIC; 0: none */
@@ -134,6 +137,19 @@ void keeper_ckpt_next(struct keeper *k);  /* begin one if there is one to begin 
 void keeper_ckpt_event(struct keeper *k); /* its descriptor is readable */
 void keeper_ckpt_abort(struct keeper *k); /* the job has ended */
 void keeper_schedule(struct keeper *k);
+
+/* Take generations that no record names out of the store, with what only they need. */
+void keeper_remove(struct keeper *k, const struct cpx_gen_id *dead, int n);
+/* Fork a child into k->ckpt; @child says one thing on its descriptor and ends. */
+int keeper_ckpt_fork(struct keeper *k, void (*child)(struct keeper *k, int fd),
+		     struct cpx_err *err);
+
+/* keeper_clean.c */
+void keeper_clean_grown(struct keeper *k,
+			const json_t *result); /* a generation was committed */
+void keeper_clean_next(
+	struct keeper *k); /* begin, if it is due and nothing else is to be done */
+void keeper_clean_done(struct keeper *k, const json_t *m);
 
 /* keeper_link.c */
 void keeper_link_open(struct keeper *k);

@@ -56,16 +56,19 @@ static json_t *result_json(const struct cpx_capture_result *res)
 {
 	uint64_t inherited = res->image.pages_inherited * CPX_PAGE;
 
-	return json_pack("{s:b, s:b, s:I, s:I, s:I, s:I, s:I, s:I}", "ok", 1, "full",
-			 !res->incremental, "bytes_memory",
+	return json_pack("{s:b, s:b, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "ok", 1,
+			 "full", !res->incremental, "bytes_memory",
 			 (json_int_t)(res->image.bytes_memory + inherited), "bytes_stored",
 			 (json_int_t)res->image.bytes_stored, "pause_ns",
 			 (json_int_t)res->pause_ns, "total_ns", (json_int_t)res->total_ns,
-			 "tasks", (json_int_t)res->tasks, "threads", (json_int_t)res->threads);
+			 "tasks", (json_int_t)res->tasks, "threads", (json_int_t)res->threads,
+			 "bytes_packs", (json_int_t)res->image.bytes_packs, "pages_stored",
+			 (json_int_t)res->image.pages_stored, "packs",
+			 (json_int_t)res->image.packs);
 }
 
 /* The child. */
-static void __attribute__((noreturn)) capture(struct keeper *k, int fd)
+static void capture(struct keeper *k, int fd)
 {
 	struct speaker speaker = { .fd = fd };
 	struct cpx_capture_opts o = {
@@ -84,7 +87,6 @@ static void __attribute__((noreturn)) capture(struct keeper *k, int fd)
 	struct cpx_err err = { 0 };
 	int r;
 
-	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	o.track = keeper_track_child(&k->track);
 	r = keeper_open_store(k, &o.store, &err);
 	if (r >= 0)
@@ -92,26 +94,22 @@ static void __attribute__((noreturn)) capture(struct keeper *k, int fd)
 	if (r >= 0)
 		keeper_track_give(&k->track);
 	cpx_proto_send(fd, r < 0 ? cpx_proto_fail(&err) : result_json(&res), NULL, 0, NULL);
-	_exit(0);
 }
 
-static int begin(struct keeper *k, struct cpx_err *err)
+int keeper_ckpt_fork(struct keeper *k, void (*child)(struct keeper *k, int fd),
+		     struct cpx_err *err)
 {
 	struct keeper_ckpt *c = &k->ckpt;
 	int pair[2];
 
-	if (cpx_gen_nonce(c->id.nonce, err) < 0)
-		return CPX_E_SYS;
-	snprintf(c->id.job, sizeof(c->id.job), "%s", k->name);
-	c->id.epoch = k->job.epoch;
-	c->id.seq = ++k->seq;
 	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair))
 		return cpx_err_sys(err, errno, "cannot make a socket");
-	keeper_track_prepare(&k->track);
 	c->pid = fork();
-	if (c->pid == 0)
-		capture(k, pair[1]);
-	keeper_track_forked(&k->track);
+	if (c->pid == 0) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		child(k, pair[1]);
+		_exit(0);
+	}
 	close(pair[1]);
 	if (c->pid < 0) {
 		int sys = errno;
@@ -122,6 +120,23 @@ static int begin(struct keeper *k, struct cpx_err *err)
 	}
 	c->fd = pair[0];
 	return 0;
+}
+
+static int begin(struct keeper *k, struct cpx_err *err)
+{
+	struct keeper_ckpt *c = &k->ckpt;
+	int r;
+
+	if (cpx_gen_nonce(c->id.nonce, err) < 0)
+		return CPX_E_SYS;
+	snprintf(c->id.job, sizeof(c->id.job), "%s", k->name);
+	c->id.epoch = k->job.epoch;
+	c->id.seq = ++k->seq;
+	c->cleaning = false;
+	keeper_track_prepare(&k->track);
+	r = keeper_ckpt_fork(k, capture, err);
+	keeper_track_forked(&k->track);
+	return r;
 }
 
 void keeper_ckpt_next(struct keeper *k)
@@ -135,6 +150,7 @@ void keeper_ckpt_next(struct keeper *k)
 			return;
 		keeper_reply(k, k->ckpt.req.id, cpx_proto_fail(&err));
 	}
+	keeper_clean_next(k);
 }
 
 int keeper_ask(struct keeper *k, const struct keeper_request *r, struct cpx_err *err)
@@ -167,7 +183,7 @@ void keeper_schedule(struct keeper *k)
 	k->due_ns = ns ? cpx_mono_ns() + ns : 0;
 }
 
-static void remove_dead(struct keeper *k, const struct cpx_gen_id *dead, int n)
+void keeper_remove(struct keeper *k, const struct cpx_gen_id *dead, int n)
 {
 	struct cpx_store *store;
 	struct cpx_err err = { 0 };
@@ -219,19 +235,19 @@ static int commit(struct keeper *k, const json_t *m, struct cpx_err *err)
 	int n = cpx_registry_commit(k->reg, k->name, k->job.epoch, &g, dead, &k->job, err);
 
 	if (n < 0) {
-		remove_dead(k, &g.id, 1);
+		keeper_remove(k, &g.id, 1);
 		return cpx_err_wrap(err, "the checkpoint is not kept");
 	}
 	if (k->ckpt.req.after == CPX_AFTER_KILL) {
 		k->ended = true;
 		k->status = -1;
-		remove_dead(k, dead, n);
+		keeper_remove(k, dead, n);
 		keeper_finish(k, true);
 		keeper_reply(k, k->ckpt.req.id, gen_answer(&g));
 		exit(0);
 	}
 	keeper_reply(k, k->ckpt.req.id, gen_answer(&g));
-	remove_dead(k, dead, n);
+	keeper_remove(k, dead, n);
 	return 0;
 }
 
@@ -246,6 +262,10 @@ static void done(struct keeper *k, const json_t *m)
 	cpx_proto_in_free(&c->in);
 	waitpid(c->pid, &status, 0);
 	c->pid = 0;
+	if (c->cleaning) {
+		keeper_clean_done(k, m);
+		return;
+	}
 	if (m)
 		r = cpx_proto_result(m, &err);
 	else
@@ -254,8 +274,9 @@ static void done(struct keeper *k, const json_t *m)
 				WIFSIGNALED(status) ? WTERMSIG(status) : 0);
 	if (r >= 0)
 		r = commit(k, m, &err);
-	keeper_track_take(&k->track, r >= 0 ? positive(m, "bytes_stored") : 0,
-			  m && json_is_true(json_object_get(m, "full")));
+	keeper_track_take(&k->track, r >= 0);
+	if (r >= 0)
+		keeper_clean_grown(k, m);
 	if (r < 0) {
 		cpx_err_wrap(&err, "cannot checkpoint '%s' (pid %d)", k->name, k->root);
 		if (c->req.id < 0)
@@ -301,7 +322,8 @@ void keeper_ckpt_abort(struct keeper *k)
 		waitpid(k->ckpt.pid, NULL, 0);
 		k->ckpt.pid = 0;
 		cpx_close(&k->ckpt.fd);
-		keeper_reply(k, k->ckpt.req.id, cpx_proto_fail(&err));
+		if (!k->ckpt.cleaning)
+			keeper_reply(k, k->ckpt.req.id, cpx_proto_fail(&err));
 	}
 	for (unsigned i = 0; i < k->nqueue; i++)
 		keeper_reply(k, k->queue[i].id, cpx_proto_fail(&err));

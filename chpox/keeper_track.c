@@ -10,11 +10,6 @@
 #include "track.h"
 
 #define EXPORT_MAX 8192
-/*
- * The store holds what the newest generation refers to, live or not: at most the last full one
- * and so many times its size of increments, then there is a full one again.
- */
-#define DEAD_TIMES 1.5
 
 static void drop(struct keeper_track *t)
 {
@@ -31,8 +26,6 @@ void keeper_track_prepare(struct keeper_track *t)
 {
 	struct cpx_err err;
 
-	if ((double)t->since_full > DEAD_TIMES * (double)t->full_stored)
-		drop(t);
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, t->pair) < 0) {
 		t->pair[0] = t->pair[1] = -1;
 		drop(t);
@@ -63,7 +56,7 @@ void keeper_track_forked(struct keeper_track *t)
 	cpx_close(&t->pair[1]);
 }
 
-void keeper_track_take(struct keeper_track *t, uint64_t stored, bool full)
+void keeper_track_take(struct keeper_track *t, bool committed)
 {
 	int fds[CPX_TRACK_MMS_MAX];
 	char buf[EXPORT_MAX];
@@ -75,9 +68,12 @@ void keeper_track_take(struct keeper_track *t, uint64_t stored, bool full)
 	cpx_close(&t->pair[0]);
 	if (n > 0 && cpx_track_import(buf, (size_t)n, fds, nfds, &t->track, NULL) < 0)
 		t->track = NULL;
-	if (!stored)
+	if (!committed)
 		drop(t);
-	t->since_full = full ? 0 : t->since_full + stored;
-	if (full)
-		t->full_stored = stored;
+}
+
+void keeper_track_renamed(struct keeper_track *t, const struct cpx_gen_id *copy)
+{
+	if (t->track && cpx_track_base(t->track))
+		cpx_track_set_base(t->track, copy);
 }

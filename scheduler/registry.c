@@ -408,6 +408,35 @@ int cpx_registry_commit(struct cpx_registry *r, const char *name, uint64_t epoch
 	return rc < 0 ? rc : c.ndead;
 }
 
+struct replacement {
+	uint64_t epoch;
+	const struct cpx_gen_id *old, *copy;
+};
+
+static int put_copy(struct cpx_reg_job *job, void *ctx, struct cpx_err *err)
+{
+	const struct replacement *c = ctx;
+
+	if (job->epoch != c->epoch || !job->ngens ||
+	    strcmp(job->gens[0].id.nonce, c->old->nonce) != 0)
+		return cpx_err_set(err, CPX_E_CONFLICT, "job '%s' has a newer head", job->name);
+	drop_dead_pins(job);
+	if (is_pinned(job, &job->gens[0].id))
+		return cpx_err_set(err, CPX_E_BUSY, "the head of job '%s' is being read",
+				   job->name);
+	job->gens[0].id = *c->copy;
+	return 0;
+}
+
+int cpx_registry_replace_head(struct cpx_registry *r, const char *name, uint64_t epoch,
+			      const struct cpx_gen_id *old, const struct cpx_gen_id *copy,
+			      struct cpx_reg_job *out, struct cpx_err *err)
+{
+	struct replacement c = { .epoch = epoch, .old = old, .copy = copy };
+
+	return cpx_registry_change(r, name, put_copy, &c, out, err);
+}
+
 /* --- pins ---------------------------------------------------------------------------- */
 
 struct pinning {

@@ -127,6 +127,16 @@ int cpx_registry_commit(struct cpx_registry *r, const char *name, uint64_t epoch
 			struct cpx_reg_job *out, struct cpx_err *err);
 
 /*
+ * cpx_registry_replace_head() - the head was written anew as @copy (cpx_image_clean()), by the
+ * owner at @epoch. Return: 0; CPX_E_CONFLICT where the epoch or the head has moved on,
+ * CPX_E_BUSY where somebody reads the head: then the old one stays, and the copy is to be
+ * removed.
+ */
+int cpx_registry_replace_head(struct cpx_registry *r, const char *name, uint64_t epoch,
+			      const struct cpx_gen_id *old, const struct cpx_gen_id *copy,
+			      struct cpx_reg_job *out, struct cpx_err *err);
+
+/*
  * cpx_registry_pin() - nothing that generation (@epoch, @seq) of @name needs is removed while
  * this process lives, or until cpx_registry_unpin(). 0, 0: the head. Taken before the first
  * byte is read; may be taken several times. @why: a word for people. @out: the generation; may

@@ -117,6 +117,9 @@ struct cpx_image_stats {
 	uint64_t bytes_zero;
 	uint64_t bytes_stored; /* packs and manifest as written now */
 	uint64_t pages_inherited;
+	/* of what the generation refers to, whoever wrote it */
+	uint64_t bytes_packs, pages_stored;
+	uint32_t packs;
 };
 
 /*
@@ -164,6 +167,32 @@ void cpx_image_abort(struct cpx_image_writer *w);
 
 /* Bytes read so far of all that was queued; for progress. */
 void cpx_image_progress(const struct cpx_image_writer *w, uint64_t *done, uint64_t *queued);
+
+/* --- cleaning ----------------------------------------------------------------------- */
+
+#define CPX_LIVE_SHARE 0.83  /* below it packs are emptied … */
+#define CPX_LIVE_TARGET 0.85 /* … until so much of what is referred to lives */
+#define CPX_SMALL_PACKS 192u /* more of less than 1 MiB are merged */
+
+struct cpx_clean_stats {
+	uint64_t bytes_packs, bytes_live; /* of what the generation refers to now */
+	uint64_t bytes_written;		  /* packs and manifest; 0: nothing was to be done */
+	uint32_t packs, packs_emptied;
+	uint64_t pages_stored;
+};
+
+/*
+ * cpx_image_clean() - write generation @id anew as @copy: the same content and records, but the
+ * pages that live in the deadest packs are in packs of the copy, so that those are needed no
+ * more.
+ * @copy: as @id but for its nonce. @budget: bytes that may be written, about. The old
+ * generation stays as it is; the caller makes the copy the head in its place, or removes it.
+ * Return: 1 the copy is durable, 0 nothing is to be done (or only for more than @budget), or an
+ * error, and nothing is left. @st is written in all but the last case.
+ */
+int cpx_image_clean(struct cpx_store *store, const struct cpx_gen_id *id,
+		    const struct cpx_gen_id *copy, enum cpx_codec codec, uint64_t budget,
+		    struct cpx_clean_stats *st, struct cpx_err *err);
 
 /* --- reading ------------------------------------------------------------------------ */
 

@@ -25,7 +25,7 @@ struct builder {
 	struct cpx_image_writer *w;
 	struct cpx_manifest *m;
 	struct cpx_cell *cells, *base, *delta;
-	bool *keep_zero;
+	bool *mask, *keep_zero;
 	bool *used; /* packs of the base that are referred to, by index */
 	struct cpx_buf full, diff;
 	uint32_t seg_cap;
@@ -234,6 +234,39 @@ static int keep_done(struct builder *b, uint32_t space, uint64_t seg, struct cpx
 	return 0;
 }
 
+static const struct cpx_moved *find_moved(const struct cpx_image_writer *w, uint32_t pack)
+{
+	uint32_t lo = 0, hi = w->nmoved;
+
+	while (lo < hi) {
+		uint32_t mid = lo + (hi - lo) / 2;
+
+		if (w->moved[mid].pack < pack)
+			lo = mid + 1;
+		else
+			hi = mid;
+	}
+	return lo < w->nmoved && w->moved[lo].pack == pack ? &w->moved[lo] : NULL;
+}
+
+/* @n inherited cells from @first on: what was in an emptied pack is elsewhere now. */
+static void follow_moves(struct builder *b, uint32_t first, uint32_t n)
+{
+	const struct cpx_moved *m = NULL;
+	uint32_t last = 0;
+
+	for (uint32_t i = first; i < first + n; i++) {
+		struct cpx_cell *c = &b->cells[i];
+
+		if (c->pack && c->pack != last) {
+			last = c->pack;
+			m = find_moved(b->w, last);
+		}
+		if (c->pack && m)
+			*c = m->where[c->pos];
+	}
+}
+
 static void paint_piece(struct builder *b, const struct cpx_piece *p)
 {
 	uint32_t first = (uint32_t)(p->page % CPX_SEG_PAGES), pos = p->pos;
@@ -245,6 +278,8 @@ static void paint_piece(struct builder *b, const struct cpx_piece *p)
 
 	if (p->pack == CPX_PIECE_INHERIT) {
 		memcpy(b->cells + first, b->base + first, p->pos * sizeof(*b->cells));
+		if (b->w->nmoved)
+			follow_moves(b, first, p->pos);
 		return;
 	}
 	for (uint32_t i = 0; i < p->n; i++) {
@@ -271,6 +306,7 @@ static int load_base(struct builder *b, uint32_t space, uint64_t seg, uint32_t *
 	if (rc < 0)
 		return rc;
 	cpx_seg_paint(b->base, s->entries, (size_t)s->n);
+	cpx_seg_drop(b->w->base, i);
 	return 0;
 }
 
@@ -294,9 +330,11 @@ static uint32_t count_cells(struct builder *b, uint64_t *inherited)
 		if (!pack)
 			continue;
 		n++;
-		if (pack >= b->w->first_pack)
+		if (pack >= b->w->first_pack && !b->w->nmoved)
 			continue;
 		(*inherited)++;
+		if (pack >= b->w->first_pack)
+			continue;
 		if (pack != last)
 			mark_used(b, pack);
 		last = pack;
@@ -304,42 +342,89 @@ static uint32_t count_cells(struct builder *b, uint64_t *inherited)
 	return n;
 }
 
+/* The masked cells as a delta. */
 static int encode_delta(struct builder *b, uint32_t space, uint64_t seg)
 {
 	for (uint32_t i = 0; i < CPX_SEG_PAGES; i++) {
-		bool same = b->cells[i].pack == b->base[i].pack &&
-			    b->cells[i].pos == b->base[i].pos;
-
 		memset(&b->delta[i], 0, sizeof(b->delta[i]));
-		if (!same)
+		if (b->mask[i])
 			b->delta[i] = b->cells[i];
-		b->keep_zero[i] = !same && !b->cells[i].pack;
+		b->keep_zero[i] = b->mask[i] && !b->cells[i].pack;
 	}
 	b->diff.len = 0;
 	return cpx_seg_encode(space, seg, b->delta, b->keep_zero, &b->diff);
 }
 
+static bool same_cell(const struct cpx_cell *a, const struct cpx_cell *b)
+{
+	return a->pack == b->pack && a->pos == b->pos;
+}
+
+/* How many runs of the base's segment can stay: those before the first in an emptied pack. */
+static uint32_t runs_to_keep(const struct builder *b, const struct cpx_seg_ref *old)
+{
+	uint32_t n = 0;
+
+	while (n < old->nruns && !find_moved(b->w, old->runs[n].pack))
+		n++;
+	return n;
+}
+
+/*
+ * Merge the newest runs with the changes as long as they are not larger than what is merged
+ * already, so that sizes of runs fall by half at least from the oldest to the newest: there are
+ * few of them, and each entry is written again only a logarithmic number of times.
+ * @keep: at most so many stay. Return: how many do; the delta on them is in b->diff.
+ */
+static int merge_runs(struct builder *b, const struct cpx_seg_ref *old, uint32_t index,
+		      uint32_t keep, struct cpx_err *err)
+{
+	uint32_t runs = old->nruns;
+	int rc;
+
+	for (uint32_t i = 0; i < CPX_SEG_PAGES; i++)
+		b->mask[i] = !same_cell(&b->cells[i], &b->base[i]);
+	rc = encode_delta(b, old->space, old->seg);
+	while (rc == 0 && runs > 1) {
+		CPX_AUTO_FREE struct cpx_seg_entry *e = NULL;
+		int64_t n = cpx_seg_run(b->w->base, index, runs - 1, &e, err);
+
+		if (n < 0)
+			return (int)n;
+		if (runs <= keep && runs < CPX_SEG_RUNS_MAX &&
+		    CPX_SEG_HEADER + (size_t)n * CPX_SEG_ENTRY > b->diff.len)
+			break;
+		for (int64_t i = 0; i < n; i++)
+			memset(b->mask + e[i].page, true, e[i].count);
+		rc = encode_delta(b, old->space, old->seg);
+		runs--;
+	}
+	return rc < 0 ? cpx_err_set(err, rc, "no memory for a map segment") : (int)runs;
+}
+
 /* Where the segment is to be found: as in the base, a delta on that, or a new one. */
-static int write_seg(struct builder *b, struct cpx_seg_ref *ref, const struct cpx_seg_ref *old,
+static int write_seg(struct builder *b, struct cpx_seg_ref *ref, uint32_t index,
 		     struct cpx_err *err)
 {
+	const struct cpx_seg_ref *old = index == UINT32_MAX ? NULL : &b->w->base->m.segs[index];
 	const size_t size = CPX_SEG_PAGES * sizeof(*b->cells);
+	uint32_t keep = old ? runs_to_keep(b, old) : 0;
 	struct cpx_buf *out = &b->full;
 	int rc;
 
-	if (old && memcmp(b->cells, b->base, size) == 0) {
+	if (old && keep == old->nruns && memcmp(b->cells, b->base, size) == 0) {
 		*ref = *old;
 		return 0;
 	}
 	b->full.len = 0;
-	rc = cpx_seg_encode(ref->space, ref->seg, b->cells, NULL, &b->full);
-	if (rc == 0 && old && old->nruns < CPX_SEG_RUNS_MAX)
-		rc = encode_delta(b, ref->space, ref->seg);
+	if (cpx_seg_encode(ref->space, ref->seg, b->cells, NULL, &b->full) < 0)
+		return cpx_err_set(err, CPX_E_NOMEM, "no memory for a map segment");
+	rc = keep ? merge_runs(b, old, index, keep, err) : 0;
 	if (rc < 0)
-		return cpx_err_set(err, rc, "no memory for a map segment");
-	if (old && old->nruns < CPX_SEG_RUNS_MAX && b->diff.len * 2 < b->full.len) {
+		return rc;
+	if (keep && b->diff.len * 2 < b->full.len) {
 		memcpy(ref->runs, old->runs, sizeof(ref->runs));
-		ref->nruns = old->nruns;
+		ref->nruns = (uint32_t)rc;
 		out = &b->diff;
 	}
 	return cpx_worker_block(b->w->workers, CPX_BLOCK_SEGMENT, out->data, out->len,
@@ -387,7 +472,7 @@ static int build_seg(struct builder *b, const struct cpx_piece *p, size_t n,
 		if (rc < 0)
 			return rc;
 	}
-	rc = write_seg(b, &ref, index == UINT32_MAX ? NULL : &b->w->base->m.segs[index], err);
+	rc = write_seg(b, &ref, index, err);
 	if (rc < 0)
 		return rc;
 	for (uint32_t i = 0; b->w->base && i < ref.nruns; i++)
@@ -442,9 +527,10 @@ int cpx_map_build(struct cpx_image_writer *w, struct cpx_manifest *m, struct cpx
 		b.cells = calloc(CPX_SEG_PAGES, sizeof(*b.cells));
 		b.base = calloc(CPX_SEG_PAGES, sizeof(*b.base));
 		b.delta = calloc(CPX_SEG_PAGES, sizeof(*b.delta));
+		b.mask = calloc(CPX_SEG_PAGES, sizeof(*b.mask));
 		b.keep_zero = calloc(CPX_SEG_PAGES, sizeof(*b.keep_zero));
 		b.used = calloc(w->base ? (size_t)w->base->m.npacks + 1 : 1, sizeof(*b.used));
-		if (b.cells && b.base && b.delta && b.keep_zero && b.used)
+		if (b.cells && b.base && b.delta && b.mask && b.keep_zero && b.used)
 			rc = build(&b, &all, err);
 		else
 			rc = cpx_err_set(err, CPX_E_NOMEM, "no memory for the page map");
@@ -457,6 +543,7 @@ int cpx_map_build(struct cpx_image_writer *w, struct cpx_manifest *m, struct cpx
 	free(b.cells);
 	free(b.base);
 	free(b.delta);
+	free(b.mask);
 	free(b.keep_zero);
 	free(b.used);
 	free(all.v);

@@ -265,22 +265,22 @@ static int read_block(struct cpx_image *img, uint32_t i, uint32_t block, void *o
 	return rc < 0 ? rc : cpx_block_decode(img, i, block, stored, out, err);
 }
 
-static uint32_t pack_index(const struct cpx_image *img, uint32_t id)
+uint32_t cpx_pack_index(const struct cpx_image *img, uint32_t id)
 {
 	const struct cpx_pack_info *p = cpx_manifest_pack(&img->m, id);
 
 	return p ? (uint32_t)(p - img->m.packs) : UINT32_MAX;
 }
 
-/* One run of a segment, painted over @cells. Lock held. */
-static int paint_run(struct cpx_image *img, const struct cpx_seg_ref *ref,
-		     const struct cpx_seg_run *run, struct cpx_cell *cells, struct cpx_err *err)
+/* The entries of one run of a segment; *@out is malloc'ed. Lock held. Return: their number. */
+static int64_t read_run(struct cpx_image *img, const struct cpx_seg_ref *ref,
+			const struct cpx_seg_run *run, struct cpx_seg_entry **out,
+			struct cpx_err *err)
 {
-	uint32_t i = pack_index(img, run->pack);
-	CPX_AUTO_FREE struct cpx_seg_entry *e = NULL;
+	uint32_t i = cpx_pack_index(img, run->pack);
 	CPX_AUTO_FREE uint8_t *raw = NULL;
 	const struct cpx_block *b;
-	int64_t n;
+	int64_t n = 0;
 	int rc = get_locked(img, i, err);
 
 	if (rc < 0)
@@ -293,14 +293,52 @@ static int paint_run(struct cpx_image *img, const struct cpx_seg_ref *ref,
 		rc = cpx_err_set(err, CPX_E_FORMAT, "the map points to what is no map segment");
 	else
 		rc = read_block(img, i, run->block, raw, err);
-	if (rc == 0) {
-		n = cpx_seg_decode(raw, b->raw, ref->space, ref->seg, &e, err);
-		if (n < 0)
-			rc = (int)n;
-		else
-			cpx_seg_paint(cells, e, (size_t)n);
-	}
+	if (rc == 0)
+		n = cpx_seg_decode(raw, b->raw, ref->space, ref->seg, out, err);
 	put_locked(img, i);
+	return rc < 0 ? rc : n;
+}
+
+/* One run of a segment, painted over @cells. Lock held. */
+static int paint_run(struct cpx_image *img, const struct cpx_seg_ref *ref,
+		     const struct cpx_seg_run *run, struct cpx_cell *cells, struct cpx_err *err)
+{
+	CPX_AUTO_FREE struct cpx_seg_entry *e = NULL;
+	int64_t n = read_run(img, ref, run, &e, err);
+
+	if (n > 0)
+		cpx_seg_paint(cells, e, (size_t)n);
+	return n < 0 ? (int)n : 0;
+}
+
+int64_t cpx_seg_run(struct cpx_image *img, uint32_t i, uint32_t run, struct cpx_seg_entry **out,
+		    struct cpx_err *err)
+{
+	const struct cpx_seg_ref *ref = &img->m.segs[i];
+	int64_t n;
+
+	pthread_mutex_lock(&img->lock);
+	n = read_run(img, ref, &ref->runs[run], out, err);
+	pthread_mutex_unlock(&img->lock);
+	return n;
+}
+
+int cpx_data_block(struct cpx_image *img, uint32_t i, uint32_t block, void *out,
+		   struct cpx_err *err)
+{
+	int rc;
+
+	pthread_mutex_lock(&img->lock);
+	rc = get_locked(img, i, err);
+	if (rc == 0) {
+		if (img->packs[i].table[block].kind != CPX_BLOCK_DATA)
+			rc = cpx_err_set(err, CPX_E_FORMAT,
+					 "the page map points to what is no page");
+		else
+			rc = read_block(img, i, block, out, err);
+		put_locked(img, i);
+	}
+	pthread_mutex_unlock(&img->lock);
 	return rc;
 }
 
@@ -363,6 +401,14 @@ int cpx_seg_load(struct cpx_image *img, uint32_t i, struct cpx_seg **out, struct
 	return rc;
 }
 
+void cpx_seg_drop(struct cpx_image *img, uint32_t i)
+{
+	pthread_mutex_lock(&img->lock);
+	cpx_freep(&img->segs[i].entries);
+	img->segs[i].n = -1;
+	pthread_mutex_unlock(&img->lock);
+}
+
 /* The entry that covers @page or the first one behind it; s->n if none. */
 static int64_t find_entry(const struct cpx_seg *s, uint32_t page)
 {
@@ -421,7 +467,7 @@ static int cached_block(struct cpx_image *img, uint32_t pack, uint32_t block,
 			struct cpx_cached_block **out, struct cpx_err *err)
 {
 	struct cpx_cached_block *old = &img->cache[0];
-	uint32_t i = pack_index(img, pack);
+	uint32_t i = cpx_pack_index(img, pack);
 	int rc;
 
 	for (int k = 0; k < CPX_BLOCK_CACHE; k++) {

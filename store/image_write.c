@@ -28,6 +28,8 @@
 #define THREADS_AT (1u << 20)	/* bytes queued; less is quicker without */
 #define SLICE (4u * CPX_WINDOW) /* what a worker takes at once */
 #define QUEUE_MAX 65536u
+#define PACK_LEAST (8u << 20)
+#define PACK_SHARE 16 /* a pack is at most this part of what was written before it */
 #define BUF_SIZE (CPX_WINDOW + CPX_BLOCK_RAW)
 
 static void fail(struct cpx_image_writer *w, const struct cpx_err *err)
@@ -96,15 +98,35 @@ static int finish_pack(struct cpx_image_worker *k, struct cpx_err *err)
 	return rc;
 }
 
+/*
+ * How large the next pack may become. A pack is what cleaning works on: the finer they are
+ * compared with the image, the less of what lives is copied with the dead. A few large ones are
+ * quicker to write and shorter to list.
+ */
+static size_t pack_limit(struct cpx_image_writer *w)
+{
+	uint64_t sum = 0;
+
+	pthread_mutex_lock(&w->lock);
+	for (uint32_t i = 0; i < w->ninfos; i++)
+		sum += w->infos[i].size;
+	pthread_mutex_unlock(&w->lock);
+	sum /= PACK_SHARE;
+	return sum < PACK_LEAST ? PACK_LEAST : sum < CPX_PACK_MAX ? (size_t)sum : CPX_PACK_MAX;
+}
+
 static int begin_pack(struct cpx_image_worker *k, struct cpx_err *err)
 {
 	struct cpx_image_writer *w = k->w;
 	uint32_t n = atomic_fetch_add(&w->next_k, 1);
+	int rc;
 
 	if (n >= CPX_PACKS_MAX || w->first_pack > UINT32_MAX - 1 - CPX_PACKS_MAX)
 		return cpx_err_set(err, CPX_E_LIMIT, "a generation of more than %u packs",
 				   CPX_PACKS_MAX);
-	return cpx_packer_begin(&k->packer, &w->store->io, &w->id, n, w->first_pack + n, err);
+	rc = cpx_packer_begin(&k->packer, &w->store->io, &w->id, n, w->first_pack + n, err);
+	k->packer.limit = pack_limit(w);
+	return rc;
 }
 
 /* An open pack with room for @stored more bytes. */
@@ -218,10 +240,23 @@ static uint64_t squeeze(uint8_t *at, uint32_t n, uint32_t *stored)
 	return bits;
 }
 
+int cpx_worker_pages(struct cpx_image_worker *k, uint32_t n, struct cpx_cell *where,
+		     struct cpx_err *err)
+{
+	int rc = place_pages(k, n, err);
+
+	if (rc < 0)
+		return rc;
+	where->pack = k->packer.info.id;
+	where->pos = k->packer.info.nblocks * CPX_BLOCK_PAGES + k->pending;
+	return flush_pages(k, k->pending + n, false, err);
+}
+
 static int do_window(struct cpx_image_worker *k, const struct cpx_put *put, uint64_t off,
 		     uint32_t n, struct cpx_err *err)
 {
 	size_t len = (size_t)n * CPX_PAGE;
+	struct cpx_cell where = { 0 };
 	struct cpx_piece *piece;
 	uint32_t stored;
 	uint64_t bits;
@@ -233,7 +268,7 @@ static int do_window(struct cpx_image_worker *k, const struct cpx_put *put, uint
 	k->bytes_memory += len;
 	k->bytes_zero += len - (size_t)stored * CPX_PAGE;
 	if (stored) {
-		rc = place_pages(k, stored, err);
+		rc = cpx_worker_pages(k, stored, &where, err);
 		if (rc < 0)
 			return rc;
 	}
@@ -244,12 +279,10 @@ static int do_window(struct cpx_image_worker *k, const struct cpx_put *put, uint
 				     .bits = bits,
 				     .space = put->space,
 				     .seq = put->seq,
+				     .pack = where.pack,
+				     .pos = where.pos,
 				     .n = n };
-	if (!stored)
-		return 0;
-	piece->pack = k->packer.info.id;
-	piece->pos = k->packer.info.nblocks * CPX_BLOCK_PAGES + k->pending;
-	return flush_pages(k, k->pending + stored, false, err);
+	return 0;
 }
 
 static int do_slice(struct cpx_image_worker *k, const struct cpx_put *put, struct cpx_err *err)
@@ -320,7 +353,7 @@ static int work_all(struct cpx_image_worker *k, struct cpx_err *err)
 	return rc;
 }
 
-static int open_worker(struct cpx_image_worker *k, struct cpx_err *err)
+int cpx_worker_open(struct cpx_image_worker *k, struct cpx_err *err)
 {
 	void *m;
 
@@ -340,7 +373,7 @@ static void *worker_main(void *arg)
 	struct cpx_image_worker *k = arg;
 	struct cpx_image_writer *w = k->w;
 	struct cpx_err err = { 0 };
-	int rc = open_worker(k, &err);
+	int rc = cpx_worker_open(k, &err);
 
 	if (rc < 0)
 		fail(w, &err);
@@ -543,7 +576,7 @@ int cpx_image_drain(struct cpx_image_writer *w, struct cpx_err *err)
 	if (!w->threads && w->count) {
 		struct cpx_err first = { 0 };
 
-		rc = open_worker(w->workers, &first);
+		rc = cpx_worker_open(w->workers, &first);
 		if (rc < 0)
 			fail(w, &first);
 		else
@@ -742,7 +775,7 @@ static int finish_packs(struct cpx_image_writer *w, struct cpx_manifest *m, stru
 		if (rc < 0)
 			return rc;
 	}
-	rc = open_worker(first, err);
+	rc = cpx_worker_open(first, err);
 	if (rc == 0)
 		rc = cpx_map_build(w, m, err);
 	return rc;
@@ -804,10 +837,9 @@ static int write_manifest(struct cpx_image_writer *w, const struct cpx_manifest 
 	return rc;
 }
 
-static int commit(struct cpx_image_writer *w, const struct cpx_state *state, const char *note,
-		  struct cpx_manifest *m, size_t *len, struct cpx_err *err)
+static int commit(struct cpx_image_writer *w, struct cpx_manifest *m, size_t *len,
+		  struct cpx_err *err)
 {
-	struct cpx_buf records = { 0 };
 	char dir[CPX_NAME_MAX];
 	int rc = finish_packs(w, m, err);
 
@@ -820,39 +852,65 @@ static int commit(struct cpx_image_writer *w, const struct cpx_state *state, con
 		rc = cpx_io_fsync_dir(&w->store->io, dir, err);
 	if (rc == 0)
 		rc = cpx_store_sync_code(w->store, err);
-	if (rc == 0)
-		rc = cpx_state_encode(state, &records, err);
-	m->state = records.data;
-	m->state_len = records.len;
 	if (rc < 0)
 		return rc;
 	m->id = w->id;
 	m->has_base = w->base != NULL;
 	m->base = w->base_id;
+	return write_manifest(w, m, len, err);
+}
+
+/* What the manifest says besides packs and maps. */
+static int describe(struct cpx_manifest *m, const struct cpx_state *state, const char *note,
+		    struct cpx_err *err)
+{
+	struct cpx_buf records = { 0 };
+	int rc = cpx_state_encode(state, &records, err);
+
+	m->state = records.data;
+	m->state_len = records.len;
+	if (rc < 0)
+		return rc;
 	m->realtime_ns = cpx_clock_ns(CLOCK_REALTIME);
 	m->note = strndup(note ? note : "", CPX_NOTE_MAX);
-	if (!m->note)
-		return cpx_err_set(err, CPX_E_NOMEM, "no memory for the manifest");
-	return write_manifest(w, m, len, err);
+	return m->note ? 0 : cpx_err_set(err, CPX_E_NOMEM, "no memory for the manifest");
+}
+
+int cpx_writer_commit(struct cpx_image_writer *w, struct cpx_manifest *m,
+		      struct cpx_image_stats *stats, struct cpx_err *err)
+{
+	size_t len = 0;
+	int rc = commit(w, m, &len, err);
+
+	if (rc < 0) {
+		discard(w);
+		return rc;
+	}
+	if (stats) {
+		*stats = m->stats;
+		stats->bytes_stored += len;
+		stats->bytes_packs = stats->pages_stored = 0;
+		stats->packs = m->npacks;
+		for (uint32_t i = 0; i < m->npacks; i++)
+			stats->bytes_packs += m->packs[i].size;
+		for (uint32_t i = 0; i < m->nsegs; i++)
+			stats->pages_stored += m->segs[i].pages;
+	}
+	cpx_store_committed(w->store);
+	free_writer(w);
+	return 0;
 }
 
 int cpx_image_commit(struct cpx_image_writer *w, const struct cpx_state *state,
 		     const char *note, struct cpx_image_stats *stats, struct cpx_err *err)
 {
 	struct cpx_manifest m = { 0 };
-	size_t len = 0;
-	int rc = commit(w, state, note, &m, &len, err);
+	int rc = describe(&m, state, note, err);
 
-	if (rc < 0) {
+	if (rc == 0)
+		rc = cpx_writer_commit(w, &m, stats, err);
+	else
 		discard(w);
-	} else {
-		if (stats) {
-			*stats = m.stats;
-			stats->bytes_stored += len;
-		}
-		cpx_store_committed(w->store);
-		free_writer(w);
-	}
 	cpx_manifest_free(&m);
 	return rc;
 }

@@ -59,6 +59,13 @@ struct cpx_image_worker {
 	uint64_t bytes_memory, bytes_zero;
 };
 
+/* A pack that is being emptied: where its page @pos is now (pack 0: it was dead). */
+struct cpx_moved {
+	uint32_t pack;		/* id */
+	struct cpx_cell *where; /* owned; @n of them */
+	uint32_t n;
+};
+
 /* How far the manifest came. */
 enum cpx_write_stage { CPX_STAGE_PACKS, CPX_STAGE_TEMPORARY, CPX_STAGE_NAMED };
 
@@ -90,11 +97,22 @@ struct cpx_image_writer {
 	struct cpx_inherited *ranges;
 	size_t nranges;
 	bool shares;
+	struct cpx_moved *moved; /* ascending by id; borrowed from image_clean.c */
+	uint32_t nmoved;
 };
 
 /* Compress and append one block, beginning a pack or going to the next one as needed. */
 int cpx_worker_block(struct cpx_image_worker *k, enum cpx_block_kind kind, const void *raw,
 		     size_t n, struct cpx_seg_run *where, struct cpx_err *err);
+/* The buffers and the codec of a worker that runs in the caller's thread. */
+int cpx_worker_open(struct cpx_image_worker *k, struct cpx_err *err);
+/* Append @n pages (at most CPX_WINDOW_PAGES) that stand in k->buf behind the k->pending ones.
+ */
+int cpx_worker_pages(struct cpx_image_worker *k, uint32_t n, struct cpx_cell *where,
+		     struct cpx_err *err);
+/* As cpx_image_commit(), with state, note and time in @m, which stays the caller's. */
+int cpx_writer_commit(struct cpx_image_writer *w, struct cpx_manifest *m,
+		      struct cpx_image_stats *stats, struct cpx_err *err);
 /* Room for one more. Return: it, or NULL. */
 struct cpx_piece *cpx_pieces_add(struct cpx_pieces *p);
 /*

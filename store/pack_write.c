@@ -51,6 +51,7 @@ int cpx_packer_begin(struct cpx_packer *p, struct cpx_io *io, const struct cpx_g
 		return rc;
 	p->io = io;
 	p->open = true;
+	p->limit = CPX_PACK_MAX;
 	p->started = false;
 	p->fill = 0;
 	p->chunk_off = p->size = p->allocated = 0;
@@ -138,7 +139,7 @@ static int append(struct cpx_packer *p, const void *data, size_t n, struct cpx_e
 bool cpx_packer_fits(const struct cpx_packer *p, size_t stored)
 {
 	return p->info.nblocks < CPX_PACK_BLOCKS_MAX &&
-	       p->size + stored + (p->info.nblocks + 1ull) * CPX_TABLE_ENTRY <= CPX_PACK_MAX;
+	       p->size + stored + (p->info.nblocks + 1ull) * CPX_TABLE_ENTRY <= p->limit;
 }
 
 int cpx_packer_put(struct cpx_packer *p, struct cpx_block *b, const void *stored,

@@ -27,6 +27,7 @@ struct cpx_packer {
 	size_t fill;
 	uint64_t chunk_off; /* of the current chunk in the file */
 	uint64_t size;	    /* bytes put so far */
+	size_t limit;	    /* of a whole pack; at most CPX_PACK_MAX */
 	uint64_t allocated;
 	bool no_allocate;
 	struct cpx_buf table;
@@ -34,7 +35,8 @@ struct cpx_packer {
 	uint8_t header[CPX_PACK_HEADER];
 };
 
-/* Begin pack @k of @id, called @pack_id by maps. The struct is zeroed before its first use. */
+/* Begin pack @k of @id, called @pack_id by maps; its limit is CPX_PACK_MAX until changed. The
+ * struct is zeroed before its first use. */
 int cpx_packer_begin(struct cpx_packer *p, struct cpx_io *io, const struct cpx_gen_id *id,
 		     uint32_t k, uint32_t pack_id, struct cpx_err *err);
 /* Whether a block of @stored bytes still fits. */

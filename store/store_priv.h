@@ -94,7 +94,16 @@ void cpx_pack_path(const struct cpx_image *img, uint32_t i, char out[CPX_NAME_MA
 /* Check and decode one block whose stored bytes are at @stored. */
 int cpx_block_decode(const struct cpx_image *img, uint32_t i, uint32_t block,
 		     const void *stored, void *out, struct cpx_err *err);
-/* The flattened entries of segment @i of the manifest. Valid as long as the image. */
+/* The flattened entries of segment @i of the manifest. Valid until dropped or closed. */
 int cpx_seg_load(struct cpx_image *img, uint32_t i, struct cpx_seg **out, struct cpx_err *err);
+void cpx_seg_drop(struct cpx_image *img, uint32_t i);
+/* The entries of one of its runs alone. *@out is malloc'ed. Return: their number. */
+int64_t cpx_seg_run(struct cpx_image *img, uint32_t i, uint32_t run, struct cpx_seg_entry **out,
+		    struct cpx_err *err);
+/* Read and decode one data block of the pack at index @i into @out (CPX_BLOCK_RAW). */
+int cpx_data_block(struct cpx_image *img, uint32_t i, uint32_t block, void *out,
+		   struct cpx_err *err);
+/* By id; UINT32_MAX: none. */
+uint32_t cpx_pack_index(const struct cpx_image *img, uint32_t id);
 
 #endif
