@@ -26,6 +26,24 @@
 #include "base/fd.h"
 #include "cap_sock.h"
 
+#ifndef IP_LOCAL_PORT_RANGE
+#define IP_LOCAL_PORT_RANGE 51
+#endif
+#ifndef IP_RECVERR_RFC4884
+#define IP_RECVERR_RFC4884 26
+#endif
+#ifndef IPV6_RECVERR_RFC4884
+#define IPV6_RECVERR_RFC4884 31
+#endif
+#ifndef IPV6_MULTICAST_ALL
+#define IPV6_MULTICAST_ALL 29
+#endif
+#ifndef TCP_RTO_MAX_MS
+#define TCP_RTO_MAX_MS 44
+#define TCP_RTO_MIN_US 45
+#define TCP_DELACK_MAX_US 46
+#endif
+
 #ifndef IPPROTO_MPTCP
 #define IPPROTO_MPTCP 262
 #endif
@@ -99,7 +117,8 @@ static void end_text(const struct cpx_blob *b, char *out, size_t size)
 
 static bool is_tcp(const struct cpx_rec_sock *rec)
 {
-	return rec->type == SOCK_STREAM && rec->proto == IPPROTO_TCP;
+	return rec->type == SOCK_STREAM &&
+	       (rec->proto == IPPROTO_TCP || rec->proto == IPPROTO_MPTCP);
 }
 
 static bool is_inet(const struct cpx_rec_sock *rec)
@@ -115,16 +134,33 @@ static const struct { int level, opt; } inet_opts[] = {
 	{ IPPROTO_IP, IP_RECVTTL }, { IPPROTO_IP, IP_RECVERR }, { IPPROTO_IP, IP_FREEBIND },
 	{ IPPROTO_IP, IP_TRANSPARENT }, { IPPROTO_IP, IP_MTU_DISCOVER },
 	{ IPPROTO_IP, IP_RECVORIGDSTADDR }, { IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT },
+	{ IPPROTO_IP, IP_RECVOPTS }, { IPPROTO_IP, IP_RETOPTS }, { IPPROTO_IP, IP_MULTICAST_ALL },
+	{ IPPROTO_IP, IP_MINTTL }, { IPPROTO_IP, IP_RECVERR_RFC4884 },
+	{ IPPROTO_IPV6, IPV6_RECVERR_RFC4884 }, { IPPROTO_IP, IP_UNICAST_IF }, { IPPROTO_IP, IP_CHECKSUM },
+	{ IPPROTO_IP, IP_RECVFRAGSIZE }, { IPPROTO_IP, IP_LOCAL_PORT_RANGE },
 	{ IPPROTO_IPV6, IPV6_V6ONLY }, { IPPROTO_IPV6, IPV6_UNICAST_HOPS },
 	{ IPPROTO_IPV6, IPV6_MULTICAST_HOPS }, { IPPROTO_IPV6, IPV6_MULTICAST_LOOP },
 	{ IPPROTO_IPV6, IPV6_RECVPKTINFO }, { IPPROTO_IPV6, IPV6_RECVHOPLIMIT },
 	{ IPPROTO_IPV6, IPV6_RECVTCLASS }, { IPPROTO_IPV6, IPV6_TCLASS },
 	{ IPPROTO_IPV6, IPV6_RECVERR }, { IPPROTO_IPV6, IPV6_MTU_DISCOVER },
+	{ IPPROTO_IPV6, IPV6_DONTFRAG }, { IPPROTO_IPV6, IPV6_RECVRTHDR },
+	{ IPPROTO_IPV6, IPV6_RECVHOPOPTS }, { IPPROTO_IPV6, IPV6_RECVDSTOPTS },
+	{ IPPROTO_IPV6, IPV6_TRANSPARENT }, { IPPROTO_IPV6, IPV6_FREEBIND },
+	{ IPPROTO_IPV6, IPV6_AUTOFLOWLABEL }, { IPPROTO_IPV6, IPV6_RECVPATHMTU },
+	{ IPPROTO_IPV6, IPV6_ADDR_PREFERENCES }, { IPPROTO_IPV6, IPV6_MINHOPCOUNT },
+	{ IPPROTO_IPV6, IPV6_UNICAST_IF }, { IPPROTO_IPV6, IPV6_MULTICAST_ALL },
+	{ IPPROTO_IPV6, IPV6_RECVORIGDSTADDR }, { IPPROTO_IPV6, IPV6_RECVFRAGSIZE },
 	{ IPPROTO_TCP, TCP_NODELAY }, { IPPROTO_TCP, TCP_CORK }, { IPPROTO_TCP, TCP_KEEPIDLE },
 	{ IPPROTO_TCP, TCP_KEEPINTVL }, { IPPROTO_TCP, TCP_KEEPCNT }, { IPPROTO_TCP, TCP_SYNCNT },
 	{ IPPROTO_TCP, TCP_LINGER2 }, { IPPROTO_TCP, TCP_DEFER_ACCEPT },
 	{ IPPROTO_TCP, TCP_USER_TIMEOUT }, { IPPROTO_TCP, TCP_CONGESTION },
 	{ IPPROTO_TCP, TCP_FASTOPEN }, { IPPROTO_TCP, TCP_NOTSENT_LOWAT },
+	{ IPPROTO_TCP, TCP_WINDOW_CLAMP }, { IPPROTO_TCP, TCP_MAXSEG }, { IPPROTO_TCP, TCP_SAVE_SYN }, { IPPROTO_TCP, TCP_FASTOPEN_CONNECT }, { IPPROTO_TCP, TCP_INQ },
+	{ IPPROTO_TCP, TCP_THIN_LINEAR_TIMEOUTS }, { IPPROTO_TCP, TCP_FASTOPEN_NO_COOKIE },
+	{ IPPROTO_TCP, TCP_RTO_MAX_MS }, { IPPROTO_TCP, TCP_RTO_MIN_US },
+	{ IPPROTO_TCP, TCP_DELACK_MAX_US },
+	{ IPPROTO_UDP, UDP_ENCAP }, { IPPROTO_UDP, UDP_NO_CHECK6_TX },
+	{ IPPROTO_UDP, UDP_NO_CHECK6_RX },
 	{ IPPROTO_UDP, UDP_CORK }, { IPPROTO_UDP, UDP_SEGMENT }, { IPPROTO_UDP, UDP_GRO },
 };
 /* clang-format on */
@@ -151,7 +187,10 @@ static int cap_opts(struct cpx_cap *c, const struct cpx_ipc_seen *s, struct cpx_
 		if ((level == IPPROTO_TCP && !is_tcp(rec)) ||
 		    (level == IPPROTO_UDP && rec->proto != IPPROTO_UDP) ||
 		    (level == IPPROTO_IPV6 && rec->family != AF_INET6) ||
-		    (is_tcp(rec) && about_multicast(level, inet_opts[i].opt)))
+		    (is_tcp(rec) && about_multicast(level, inet_opts[i].opt)) ||
+		    /* of a connection this is what is used, not what was set */
+		    (is_tcp(rec) && rec->peer_name.n && level == IPPROTO_TCP &&
+		     inet_opts[i].opt == TCP_MAXSEG))
 			continue;
 		rc = cpx_sock_opt(c, s->here, rec->id, level, inet_opts[i].opt, err);
 	}
@@ -296,6 +335,12 @@ static int cap_tcp(struct cpx_cap *c, const struct cpx_ipc_seen *s, struct cpx_e
 	default:
 		break;
 	}
+	if (rec->proto == IPPROTO_MPTCP)
+		return cpx_cap_refuse(
+			c, s->t, err,
+			"fd %d is an MPTCP connection, which cannot be saved; close "
+			"it, or use TCP",
+			s->num);
 	if (info.tcpi_state == FIN_WAIT1 || info.tcpi_state == FIN_WAIT2 ||
 	    info.tcpi_state == CLOSING || info.tcpi_state == LAST_ACK ||
 	    info.tcpi_state == TIME_WAIT)

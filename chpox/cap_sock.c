@@ -7,6 +7,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -24,6 +25,25 @@
 
 #ifndef SO_PASSPIDFD
 #define SO_PASSPIDFD 76
+#endif
+#ifndef SO_PREFER_BUSY_POLL
+#define SO_PREFER_BUSY_POLL 69
+#define SO_BUSY_POLL_BUDGET 70
+#endif
+#ifndef SO_BUF_LOCK
+#define SO_BUF_LOCK 72
+#endif
+#ifndef SO_TXREHASH
+#define SO_TXREHASH 74
+#endif
+#ifndef SO_RCVMARK
+#define SO_RCVMARK 75
+#endif
+#ifndef SO_RCVPRIORITY
+#define SO_RCVPRIORITY 82
+#endif
+#ifndef SO_PASSRIGHTS
+#define SO_PASSRIGHTS 83
 #endif
 #ifndef SCM_PIDFD
 #define SCM_PIDFD 0x04
@@ -68,11 +88,44 @@ int cpx_sock_opt(struct cpx_cap *c, int here, uint32_t sock, int level, int opt,
 int cpx_sock_common_opts(struct cpx_cap *c, int here, uint32_t sock, struct cpx_err *err)
 {
 	static const int opts[] = {
-		SO_SNDBUF,	SO_RCVBUF,    SO_REUSEADDR,    SO_REUSEPORT, SO_KEEPALIVE,
-		SO_BROADCAST,	SO_OOBINLINE, SO_PRIORITY,     SO_LINGER,    SO_PASSCRED,
-		SO_PASSSEC,	SO_RCVLOWAT,  SO_RCVTIMEO,     SO_SNDTIMEO,  SO_TIMESTAMP,
-		SO_TIMESTAMPNS, SO_MARK,      SO_DONTROUTE,    SO_PEEK_OFF,  SO_PASSPIDFD,
-		SO_NO_CHECK,	SO_BUSY_POLL, SO_BINDTODEVICE,
+		SO_SNDBUF,
+		SO_RCVBUF,
+		SO_REUSEADDR,
+		SO_REUSEPORT,
+		SO_KEEPALIVE,
+		SO_BROADCAST,
+		SO_OOBINLINE,
+		SO_PRIORITY,
+		SO_LINGER,
+		SO_PASSCRED,
+		SO_PASSSEC,
+		SO_RCVLOWAT,
+		SO_RCVTIMEO,
+		SO_SNDTIMEO,
+		SO_TIMESTAMP,
+		SO_TIMESTAMPNS,
+		SO_MARK,
+		SO_DONTROUTE,
+		SO_PEEK_OFF,
+		SO_PASSPIDFD,
+		SO_NO_CHECK,
+		SO_BUSY_POLL,
+		SO_BINDTODEVICE,
+		SO_RXQ_OVFL,
+		SO_SELECT_ERR_QUEUE,
+		SO_RCVPRIORITY,
+		SO_PASSRIGHTS,
+		SO_TIMESTAMPING,
+		SO_ZEROCOPY,
+		SO_TXTIME,
+		SO_MAX_PACING_RATE,
+		SO_INCOMING_CPU,
+		SO_PREFER_BUSY_POLL,
+		SO_BUSY_POLL_BUDGET,
+		SO_TXREHASH,
+		SO_WIFI_STATUS,
+		SO_RCVMARK,
+		SO_BUF_LOCK /* after the buffers, which set it */,
 	};
 	int rc = 0;
 
@@ -370,6 +423,19 @@ static int put_pieces(struct cpx_cap *c, const struct cpx_ipc_seen *s, struct pe
 	return rc;
 }
 
+/* What was sent with MSG_OOB: peeks end before it, and it cannot be put back at its place. */
+static int check_urgent(struct cpx_cap *c, const struct cpx_ipc_seen *s, struct cpx_err *err)
+{
+	struct pollfd pfd = { .fd = s->here, .events = POLLPRI };
+
+	if (poll(&pfd, 1, 0) <= 0 || !(pfd.revents & POLLPRI))
+		return 0;
+	return cpx_cap_refuse(c, s->t, err,
+			      "fd %d is a socket with urgent data (MSG_OOB) that was not read "
+			      "yet; try again in a moment",
+			      s->num);
+}
+
 static int cap_stream(struct cpx_cap *c, const struct cpx_ipc_seen *s, struct peek *p,
 		      struct cpx_err *err)
 {
@@ -378,8 +444,9 @@ static int cap_stream(struct cpx_cap *c, const struct cpx_ipc_seen *s, struct pe
 	socklen_t len = sizeof(was);
 	struct guard g;
 
-	if (ioctl(s->here, FIONREAD, &waiting) || waiting <= 0)
-		return 0;
+	rc = check_urgent(c, s, err);
+	if (rc < 0 || ioctl(s->here, FIONREAD, &waiting) || waiting <= 0)
+		return rc;
 	rc = grow(p, (size_t)waiting, err);
 	if (rc < 0)
 		return rc;
@@ -427,10 +494,15 @@ static int one_message(const struct cpx_ipc_seen *s, struct peek *p, int off,
 static int cap_messages(struct cpx_cap *c, const struct cpx_ipc_seen *s, struct peek *p,
 			bool closed, struct cpx_err *err)
 {
+	struct pollfd pfd = { .fd = s->here, .events = POLLIN };
 	int was = -1, off = 0, rc;
 	socklen_t len = sizeof(was);
 
-	if (recv(s->here, p->buf, 1, MSG_PEEK | MSG_DONTWAIT) < 0)
+	/*
+	 * Not by a peek: that would take an error away which the job was to be told of, and
+	 * mark an empty message as seen, which later peeks then pass over.
+	 */
+	if (poll(&pfd, 1, 0) <= 0 || !(pfd.revents & POLLIN))
 		return 0;
 	if (getsockopt(s->here, SOL_SOCKET, SO_PEEK_OFF, &was, &len))
 		return cpx_err_sys(err, errno, "fd %d: SO_PEEK_OFF", s->num);

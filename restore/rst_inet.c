@@ -44,7 +44,14 @@ enum {
 
 static bool is_tcp(const struct cpx_rec_sock *rec)
 {
-	return rec->type == SOCK_STREAM && rec->proto == IPPROTO_TCP;
+	return rec->type == SOCK_STREAM &&
+	       (rec->proto == IPPROTO_TCP || rec->proto == IPPROTO_MPTCP);
+}
+
+/* Can it be bound in repair mode, and need it? */
+static bool repairable(const struct cpx_rec_sock *rec)
+{
+	return is_tcp(rec) && rec->proto == IPPROTO_TCP && rec->state != CPX_SOCK_LISTEN;
 }
 
 static bool is_inet(const struct cpx_rec_sock *rec)
@@ -94,7 +101,7 @@ static int check(const struct cpx_rst *r, const struct cpx_rec_sock *rec, struct
 	return 0;
 }
 
-/* Options that decide what bind() may do. */
+/* Options that decide what bind() may do, or that a bound one refuses; in this order. */
 static int early_options(struct cpx_rst *r, const struct cpx_rec_sock *rec, int fd,
 			 struct cpx_err *err)
 {
@@ -106,13 +113,17 @@ static int early_options(struct cpx_rst *r, const struct cpx_rec_sock *rec, int 
 		{ SOL_SOCKET, SO_REUSEPORT },
 		{ IPPROTO_IP, IP_FREEBIND },
 		{ IPPROTO_IP, IP_TRANSPARENT },
+		{ IPPROTO_IPV6, IPV6_FREEBIND },
+		{ IPPROTO_IPV6, IPV6_TRANSPARENT },
+		{ IPPROTO_IP, IP_UNICAST_IF },
+		{ IPPROTO_IPV6, IPV6_UNICAST_IF },
 		{ SOL_SOCKET, SO_BINDTODEVICE },
 		{ IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT },
 	};
 
-	cpx_ipc_each(r, CPX_BY_OPT, rec->id, sockopt, o)
-	{
-		for (size_t i = 0; i < sizeof(early) / sizeof(*early); i++) {
+	for (size_t i = 0; i < sizeof(early) / sizeof(*early); i++) {
+		cpx_ipc_each(r, CPX_BY_OPT, rec->id, sockopt, o)
+		{
 			uint8_t now[256];
 			socklen_t len = sizeof(now);
 
@@ -262,10 +273,10 @@ static int make_one(struct cpx_rst *r, const struct cpx_rec_sock *rec, struct cp
 		return fd;
 	if (rec->state == CPX_SOCK_LISTEN)
 		set_int(fd, SOL_SOCKET, SO_REUSEADDR, 1);
-	rc = bind_to(fd, &rec->name, is_tcp(rec) && rec->state != CPX_SOCK_LISTEN, err);
+	rc = bind_to(fd, &rec->name, repairable(rec), err);
 	if (rc < 0)
 		return rc;
-	if (is_tcp(rec) && rec->state != CPX_SOCK_LISTEN) {
+	if (repairable(rec)) {
 		set_int(fd, IPPROTO_TCP, TCP_REPAIR, TCP_REPAIR_OFF_NO_WP);
 		set_int(fd, SOL_SOCKET, SO_REUSEADDR, 1);
 	}

@@ -8,10 +8,10 @@ B=${CHPOX_BUILD:-build}
 export STATES_OUT=${STATES_OUT:-$PWD/$B/states}
 codecs=(lz4 zlib none) snaps=(clone stop auto)
 args=(sys_timed:recv\ with\ SO_RCVTIMEO sys_timed:accept\ with\ SO_RCVTIMEO sys_timed:semtimedop
-	sys_timed:mq_timedreceive sys_timed:io_getevents tree_groups:reaped net_udp:data un_listen:data)
+	sys_timed:mq_timedreceive sys_timed:io_getevents tree_groups:reaped net_udp:data un_listen:data net_quiet:urgent)
 obstacles=(io_uring userfaultfd fanotify perf bpf device packet ptraced strict outside_pipe)
 # what may be refused, but then must not be hurt
-refusable='^(tree_vfork_long|ns_own|un_listen:data|sys_timed:io_getevents)$'
+refusable='^(tree_vfork_long|ns_own|un_listen:data|sys_timed:io_getevents|net_quiet:urgent)$'
 
 programs() {
 	local f
@@ -43,6 +43,8 @@ cases() {
 		fi
 		n=$((n + 1))
 	done < <(programs)
+	# an error that waits may be lost by a restart, as the network may lose it
+	echo "net_quiet:error|leave|--snapshot=clone"
 	for p in "${obstacles[@]}"; do
 		echo "obstacle:$p|refuse|"
 	done
