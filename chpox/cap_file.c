@@ -415,7 +415,7 @@ static int walk_table(struct cpx_cap *c, struct cpx_cap_task *t, struct cpx_err 
 	return rc;
 }
 
-/* The record of the directory that @name (cwd, root) of the task is. */
+/* The record of the directory that @name (cwd, root, also task/TID/cwd) of the task is. */
 static int dir_of(struct cpx_cap *c, struct cpx_cap_task *t, const char *name, uint32_t *id,
 		  struct cpx_err *err)
 {
@@ -428,7 +428,7 @@ static int dir_of(struct cpx_cap *c, struct cpx_cap_task *t, const char *name, u
 		return gone(c, errno) ? 0
 				      : cpx_err_sys(err, errno, "pid %d: its %s", t->pid, name);
 	link[n] = 0;
-	if (strcmp(name, "root") == 0 && strcmp(link, "/") == 0)
+	if (strcmp(link, "/") == 0 && strcmp(name + strlen(name) - 4, "root") == 0)
 		return 0;
 	rc = cpx_cap_file_of_fd(c, t, fd, link, id, err);
 	return rc < 0 ? cpx_err_wrap(err, "%s of pid %d", name, t->pid) : 0;
@@ -454,6 +454,40 @@ static int take_dirs(struct cpx_cap *c, struct cpx_cap_task *t, struct cpx_err *
 		t->rec->root_file = root;
 	}
 	return rc;
+}
+
+static int same_object(pid_t a, pid_t b, int type)
+{
+	return syscall(SYS_kcmp, a, b, type, 0, 0) == 0;
+}
+
+/* Threads that have taken leave of their process: unshare(CLONE_FS or CLONE_FILES). */
+static int take_thread(struct cpx_cap *c, struct cpx_cap_task *t, size_t k, struct cpx_err *err)
+{
+	struct cpx_rec_thread *rec = t->threads[k].rec;
+	pid_t tid = t->threads[k].t.tid;
+	char path[32];
+	int rc;
+
+	if (!same_object(t->live, tid, KCMP_FILES))
+		return cpx_cap_refuse(c, t, err,
+				      "its thread %d has a descriptor table of its own, which "
+				      "cannot be saved",
+				      tid);
+	if (same_object(t->live, tid, KCMP_FS))
+		return 0;
+	for (size_t i = 0; i < k; i++)
+		if (t->threads[i].rec->own_fs && same_object(t->threads[i].t.tid, tid, KCMP_FS))
+			return cpx_cap_refuse(
+				c, t, err,
+				"its threads %d and %d share a working directory that is not "
+				"the process's, which cannot be saved",
+				t->threads[i].t.tid, tid);
+	rec->own_fs = 1;
+	snprintf(path, sizeof(path), "task/%d/cwd", tid);
+	rc = dir_of(c, t, path, &rec->cwd_file, err);
+	snprintf(path, sizeof(path), "task/%d/root", tid);
+	return rc < 0 ? rc : dir_of(c, t, path, &rec->root_file, err);
 }
 
 static int files_begin(struct cpx_cap *c, void **priv, struct cpx_err *err)
@@ -489,6 +523,8 @@ static int files_task(struct cpx_cap *c, void *priv, struct cpx_cap_task *t,
 	rc = take_dirs(c, t, err);
 	if (rc == 0 && t->files_of == t)
 		rc = walk_table(c, t, err);
+	for (size_t k = 1; k < t->nthreads && rc == 0; k++)
+		rc = take_thread(c, t, k, err);
 	return rc;
 }
 

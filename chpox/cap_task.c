@@ -197,6 +197,7 @@ static int fill_creds(struct cpx_cap *c, struct cpx_rec_thread *rec,
 	rec->cap_bounding = s->cap_bnd;
 	rec->cap_ambient = s->cap_amb;
 	rec->no_new_privs = s->no_new_privs;
+	rec->umask = s->umask;
 	return 0;
 }
 

@@ -16,6 +16,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -225,10 +226,9 @@ static int files_prepare(struct cpx_rst *r, void **priv, struct cpx_err *err)
 	return rc;
 }
 
-static int enter_dir(struct cpx_rst *r, struct cpx_rst_task *t, uint32_t file_id, bool root,
-		     struct cpx_err *err)
+static int enter_dir(struct cpx_rst *r, struct cpx_rst_task *t, struct cpx_tracee *tr,
+		     uint32_t file_id, bool root, struct cpx_err *err)
 {
-	struct cpx_tracee *tr = &t->threads[0].t;
 	CPX_AUTO_FD fd = -1;
 	uint64_t at;
 	int there, rc;
@@ -261,16 +261,41 @@ static int enter_dir(struct cpx_rst *r, struct cpx_rst_task *t, uint32_t file_id
 	return rc;
 }
 
+/* Threads with directories of their own. */
+static int thread_dirs(struct cpx_rst *r, struct cpx_rst_task *t, struct cpx_err *err)
+{
+	int rc = 0;
+
+	for (size_t k = 1; k < t->nthreads && rc == 0; k++) {
+		struct cpx_tracee *tr = &t->threads[k].t;
+		const struct cpx_rec_thread *rec = t->threads[k].rec;
+
+		if (!rec->own_fs)
+			continue;
+		rc = cpx_tok(tr, NULL, err, "directories of its own", SYS_unshare, CLONE_FS);
+		if (rc == 0)
+			rc = enter_dir(r, t, tr, rec->root_file, true, err);
+		if (rc == 0)
+			rc = enter_dir(r, t, tr, rec->cwd_file, false, err);
+		if (rc == 0)
+			rc = cpx_tok(tr, NULL, err, "umask", SYS_umask, rec->umask & 0777);
+		if (rc < 0)
+			cpx_err_wrap(err, "thread %u", rec->tid);
+	}
+	return rc;
+}
+
 static int files_task(struct cpx_rst *r, void *priv, struct cpx_rst_task *t,
 		      struct cpx_err *err)
 {
+	struct cpx_tracee *tr = &t->threads[0].t;
 	int rc = 0;
 
 	(void)priv;
 	if (t->fs_of == t)
-		rc = enter_dir(r, t, t->rec->root_file, true, err);
+		rc = enter_dir(r, t, tr, t->rec->root_file, true, err);
 	if (t->fs_of == t && rc == 0)
-		rc = enter_dir(r, t, t->rec->cwd_file, false, err);
+		rc = enter_dir(r, t, tr, t->rec->cwd_file, false, err);
 	if (t->files_of == t && rc == 0)
 		rc = cpx_rst_file_table(r, t, err);
 	return rc;
@@ -290,6 +315,10 @@ static int files_late(struct cpx_rst *r, void *priv, struct cpx_rst_task *t,
 	rc = cpx_rst_file_locks(r, t, err);
 	if (rc == 0)
 		rc = cpx_rst_file_owners(r, t, err);
+	/* the last that needs the way to the conductor */
+	for (size_t i = 0; i < r->ntasks && rc == 0; i++)
+		if (r->tasks[i].files_of == t)
+			rc = thread_dirs(r, &r->tasks[i], err);
 	if (rc == 0)
 		rc = cpx_tok(&t->threads[0].t, NULL, err, "close the way to the conductor",
 			     SYS_close, (uint64_t)t->self_pidfd);

@@ -98,7 +98,11 @@ enum cpx_resume {
 	F(thread, u32, sys_clock)                                                             \
 	F(thread, u32, tsc_mode)    /* PR_GET_TSC */                                          \
 	F(thread, u32, mce_kill)    /* PR_MCE_KILL_GET */                                     \
-	F(thread, u32, ended)       /* the main thread, ended before the others: only the name counts */
+	F(thread, u32, ended)       /* the main thread, ended before the others: only the name counts */ \
+	F(thread, u32, own_fs)      /* 1: directories and umask are not its task's, but these: */ \
+	F(thread, u32, umask)                                                                 \
+	F(thread, u32, cwd_file)                                                              \
+	F(thread, u32, root_file)
 
 #define CPX_FIELDS_sigaction(F)                                                               \
 	F(sigaction, u32, sighand_id)                                                         \
