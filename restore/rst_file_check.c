@@ -168,7 +168,7 @@ static int check_code(struct cpx_rst *r, struct cpx_rst_file *f, struct cpx_err 
 				 "is not the one that the job had mapped (another version is "
 				 "installed), and the image does not hold it",
 				 rec->path);
-	fd = cpx_store_get_code(r->opts->store, rec->sha256.p, err);
+	fd = cpx_store_get_code(r->opts->store, rec->sha256.p, NULL, err);
 	if (fd < 0)
 		return cpx_err_wrap(err, "%s", rec->path);
 	cpx_log_debug("%s comes from the image: this node's is another one", rec->path);

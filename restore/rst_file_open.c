@@ -395,7 +395,7 @@ static int fill_code(struct cpx_rst *r, const struct cpx_rst_file *f, int to,
 	if (f->rec->sha256.n != 32)
 		return cpx_err_set(err, CPX_E_FORMAT, "the image does not hold %s",
 				   f->rec->path);
-	from = cpx_store_get_code(r->opts->store, f->rec->sha256.p, err);
+	from = cpx_store_get_code(r->opts->store, f->rec->sha256.p, NULL, err);
 	if (from < 0)
 		return from;
 	while ((n = sendfile(to, from, NULL, 1u << 30)) > 0)
@@ -417,6 +417,16 @@ static int only_path(int *fd)
 	return path;
 }
 
+/* The name that a program gave to the memfd which it then mapped or ran. */
+static const char *memfd_name(const struct cpx_rec_file *rec)
+{
+	const char *name = rec->path + 7;
+
+	if (strncmp(rec->path, "/memfd:", 7) != 0)
+		return NULL;
+	return strlen(name) < 250 ? name : "";
+}
+
 static int remake(struct cpx_rst *r, struct cpx_rst_file *f, struct cpx_err *err)
 {
 	struct temp_dirs d = { .n = 0 };
@@ -427,13 +437,14 @@ static int remake(struct cpx_rst *r, struct cpx_rst_file *f, struct cpx_err *err
 		fd = make_tmpfile(r, f->rec->path, flags);
 	f->tmpfile = fd >= 0;
 	/* what came out of an image once had its name from there */
-	if (fd < 0 && strncmp(f->rec->path, "/memfd:", 7) != 0) {
+	if (fd < 0 && !memfd_name(f->rec)) {
 		rc = make_dirs(r, f->rec->path, &d, err);
 		fd = rc < 0 ? rc : make_nameless(r, f->rec, false, err);
 		remove_dirs(r, &d);
 	}
 	if (fd < 0 && f->rec->rule == CPX_RULE_CODE && f->rec->sha256.n == 32) {
-		fd = cpx_store_get_code(r->opts->store, f->rec->sha256.p, err);
+		fd = cpx_store_get_code(r->opts->store, f->rec->sha256.p, memfd_name(f->rec),
+					err);
 		f->ours = fd >= 0;
 		rc = fd < 0 ? fd : 0;
 		f->path_fd = cpx_steal_fd(&fd);

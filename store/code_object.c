@@ -349,7 +349,8 @@ static int put_memfd(void *ctx, const void *p, size_t n, uint64_t off, struct cp
 	return 0;
 }
 
-int cpx_store_get_code(struct cpx_store *s, const uint8_t sha256[32], struct cpx_err *err)
+int cpx_store_get_code(struct cpx_store *s, const uint8_t sha256[32], const char *label,
+		       struct cpx_err *err)
 {
 	char name[CPX_NAME_MAX], link[32];
 	uint8_t sum[32];
@@ -360,7 +361,7 @@ int cpx_store_get_code(struct cpx_store *s, const uint8_t sha256[32], struct cpx
 	CPX_AUTO_FD fd = cpx_io_open(&s->io, name, err);
 	if (fd < 0)
 		return fd;
-	CPX_AUTO_FD copy = memfd_create("chpox-code", MFD_CLOEXEC);
+	CPX_AUTO_FD copy = memfd_create(label ? label : "chpox-code", MFD_CLOEXEC);
 	if (copy < 0)
 		return cpx_err_sys(err, errno, "memfd_create");
 	sink.ctx = &copy;

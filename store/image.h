@@ -260,12 +260,14 @@ int cpx_image_print(struct cpx_image *img, bool json, struct cpx_buf *out, struc
 /*
  * cpx_store_put_code() - store the file open at @fd under its SHA-256, once per store.
  * @sha256: 32 bytes, written on success. Immutable; found again by cpx_store_get_code(),
- * which checks the hash and returns a read-only descriptor of a private copy or memfd.
+ * which checks the hash and returns a read-only descriptor of a private copy: a memfd called
+ * @label (NULL: chpox-code), which shows in /proc.
  * Durable with the next cpx_image_commit() of the same store. Files are told by inode, size
  * and times as long as @s lives, so a store that stays open hashes each file once.
  */
 int cpx_store_put_code(struct cpx_store *s, int fd, uint8_t sha256[32], struct cpx_err *err);
-int cpx_store_get_code(struct cpx_store *s, const uint8_t sha256[32], struct cpx_err *err);
+int cpx_store_get_code(struct cpx_store *s, const uint8_t sha256[32], const char *label,
+		       struct cpx_err *err);
 
 /*
  * cpx_store_drop_code() - take back the code objects that @s stored since its last commit;

@@ -459,7 +459,7 @@ static void judge_code(struct cpx_store *s, struct scenario *c, bool all)
 	struct cpx_gen_id id = gen(2);
 	struct cpx_err err = { 0 };
 	char name[CPX_NAME_MAX];
-	int fd = cpx_store_get_code(s, c->sha256, &err);
+	int fd = cpx_store_get_code(s, c->sha256, NULL, &err);
 
 	judge_old_and_new(s, c, all);
 	cpx_name_manifest(&id, false, name);

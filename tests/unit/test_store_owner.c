@@ -172,7 +172,7 @@ static void code_objects(void **state)
 	OK(cpx_store_put_code(s, fd, again, &err));
 	assert_memory_equal(sha, again, 32);
 	assert_int_equal(count_files(s, "code"), 1);
-	got = cpx_store_get_code(s, sha, &err);
+	got = cpx_store_get_code(s, sha, NULL, &err);
 	OK(got);
 	for (off_t off = 0; (n = (int)pread(fd, a, sizeof(a), off)) > 0; off += n) {
 		assert_int_equal(pread(got, b, (size_t)n, off), n);
@@ -186,9 +186,9 @@ static void code_objects(void **state)
 	got = open(path, O_WRONLY);
 	assert_int_equal(pwrite(got, "#", 1, 100), 1);
 	close(got);
-	assert_int_equal(cpx_store_get_code(s, sha, &err), CPX_E_CHECKSUM);
+	assert_int_equal(cpx_store_get_code(s, sha, NULL, &err), CPX_E_CHECKSUM);
 	sha[0] ^= 1;
-	assert_int_equal(cpx_store_get_code(s, sha, &err), CPX_E_NOENT);
+	assert_int_equal(cpx_store_get_code(s, sha, NULL, &err), CPX_E_NOENT);
 	close(fd);
 	cpx_store_close(s);
 	remove_tree(dir);
@@ -212,8 +212,8 @@ static void fresh_code_can_be_dropped(void **state)
 	OK(cpx_store_put_code(s, libc, other, &err));
 	cpx_store_drop_code(s);
 	assert_int_equal(count_files(s, "code"), 1);
-	assert_int_equal(cpx_store_get_code(s, other, &err), CPX_E_NOENT);
-	got = cpx_store_get_code(s, sha, &err);
+	assert_int_equal(cpx_store_get_code(s, other, NULL, &err), CPX_E_NOENT);
+	got = cpx_store_get_code(s, sha, NULL, &err);
 	OK(got);
 	close(got);
 	OK(cpx_store_put_code(s, libc, other, &err));
