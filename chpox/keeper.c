@@ -46,7 +46,7 @@ int keeper_open(struct keeper *k, struct cpx_err *err)
 		return r;
 	if (asprintf(&path, "%s/registry", k->dir) < 0)
 		return cpx_err_set(err, CPX_E_NOMEM, "out of memory");
-	r = cpx_registry_open(path, &k->reg, err);
+	r = cpx_registry_open(path, NULL, &k->reg, err);
 	free(path);
 	if (r < 0)
 		return r;

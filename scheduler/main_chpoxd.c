@@ -154,7 +154,7 @@ static int set_up(struct cpxd *d, struct cpx_err *err)
 	if (access(d->keeper_path, X_OK))
 		return cpx_err_sys(err, errno, "%s", d->keeper_path);
 	snprintf(path, sizeof(path), "%s/registry", d->dir);
-	r = cpx_registry_open(path, &d->reg, err);
+	r = cpx_registry_open(path, NULL, &d->reg, err);
 	if (r < 0)
 		return r;
 	if (uv_loop_init(&d->loop) || uv_signal_init(&d->loop, &d->sigchld) ||

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "../chpox/base/err.h"
+#include "etcd_msg.h"
 #include "proto.h"
 #include "registry_back.h"
 
@@ -97,6 +98,10 @@ json_t *cpx_reg_encode(const struct cpx_reg_job *job)
 		json_object_set_new(j, "status", json_integer(job->status));
 	json_object_set_new(j, "reason", cpx_proto_bytes(job->reason));
 	json_object_set_new(j, "command", cpx_proto_bytes(job->command));
+	if (*job->node) {
+		json_object_set_new(j, "node", json_string(job->node));
+		json_object_set_new(j, "lease", json_integer(job->lease));
+	}
 	json_object_set_new(j, "keeper", encode_live(&job->keeper));
 	json_object_set_new(j, "init", encode_live(&job->init));
 	json_object_set_new(j, "root", encode_live(&job->root));
@@ -192,6 +197,17 @@ static void decode_state(const json_t *j, struct cpx_reg_job *job, bool *ok)
 		job->status = (int)number(j, "status", 0, 0xffff, ok);
 }
 
+/* Registries of one machine have none. */
+static void decode_node(const json_t *j, struct cpx_reg_job *job, bool *ok)
+{
+	if (!json_object_get(j, "node"))
+		return;
+	text(j, "node", job->node, sizeof(job->node), ok);
+	job->lease = number(j, "lease", 0, INT64_MAX, ok);
+	if (!cpx_job_name_ok(job->node))
+		*ok = false;
+}
+
 int cpx_reg_decode(const json_t *j, struct cpx_reg_job *out, struct cpx_err *err)
 {
 	struct cpx_reg_job job;
@@ -204,6 +220,7 @@ int cpx_reg_decode(const json_t *j, struct cpx_reg_job *out, struct cpx_err *err
 	text(j, "reason", job.reason, sizeof(job.reason), &ok);
 	text(j, "command", job.command, sizeof(job.command), &ok);
 	decode_state(j, &job, &ok);
+	decode_node(j, &job, &ok);
 	job.version = (uint64_t)number(j, "version", 0, INT64_MAX, &ok);
 	job.epoch = (uint64_t)number(j, "epoch", 0, INT64_MAX, &ok);
 	job.uid = (uint32_t)number(j, "uid", 0, UINT32_MAX, &ok);
@@ -236,15 +253,21 @@ int cpx_reg_decode(const json_t *j, struct cpx_reg_job *out, struct cpx_err *err
 
 /* --- rules --------------------------------------------------------------------------- */
 
-int cpx_registry_open(const char *dir, struct cpx_registry **out, struct cpx_err *err)
+int cpx_registry_open(const char *where, const char *key_file, struct cpx_registry **out,
+		      struct cpx_err *err)
 {
 	struct cpx_registry *r = calloc(1, sizeof(*r));
 	int rc;
 
 	if (!r)
 		return cpx_err_set(err, CPX_E_NOMEM, "out of memory");
-	r->ops = &cpx_reg_embedded_ops;
-	rc = cpx_reg_embedded_open(dir, &r->be, err);
+	if (cpx_etcd_is_url(where)) {
+		r->ops = &cpx_reg_etcd_ops;
+		rc = cpx_reg_etcd_open(where, key_file, &r->be, err);
+	} else {
+		r->ops = &cpx_reg_embedded_ops;
+		rc = cpx_reg_embedded_open(where, &r->be, err);
+	}
 	if (rc < 0) {
 		free(r);
 		return rc;
@@ -295,6 +318,40 @@ int cpx_registry_list(struct cpx_registry *r, char ***names, struct cpx_err *err
 	return r->ops->list(r->be, names, err);
 }
 
+void cpx_registry_fence(struct cpx_registry *r, const char *node, int64_t lease)
+{
+	if (r->ops->fence)
+		r->ops->fence(r->be, node, lease);
+}
+
+int cpx_registry_node(struct cpx_registry *r, const char *name, struct cpx_reg_node *out,
+		      struct cpx_err *err)
+{
+	if (!r->ops->node || !cpx_job_name_ok(name))
+		return cpx_err_set(err, CPX_E_NOENT, "there is no node '%.80s'", name);
+	return r->ops->node(r->be, name, out, err);
+}
+
+int cpx_registry_each(struct cpx_registry *r, cpx_reg_each fn, void *ctx, struct cpx_err *err)
+{
+	char **names = NULL;
+	int n, given = 0;
+
+	if (r->ops->each)
+		return r->ops->each(r->be, fn, ctx, err);
+	n = cpx_registry_list(r, &names, err);
+	for (int i = 0; i < n; i++) {
+		struct cpx_reg_job job;
+
+		if (cpx_registry_get(r, names[i], &job, NULL) < 0)
+			continue;
+		fn(&job, ctx);
+		given++;
+	}
+	cpx_registry_names_free(names);
+	return n < 0 ? n : given;
+}
+
 void cpx_registry_names_free(char **names)
 {
 	cpx_proto_strv_free(names);
@@ -329,6 +386,16 @@ struct commit {
 static int older(const struct cpx_gen_id *a, const struct cpx_gen_id *b)
 {
 	return a->epoch != b->epoch ? a->epoch < b->epoch : a->seq < b->seq;
+}
+
+/* An earlier try was done although nobody said so: what fell out then falls out still. */
+static bool is_there(const struct cpx_reg_job *job, const struct cpx_gen_id *id)
+{
+	for (uint32_t i = 0; i < job->ngens; i++)
+		if (job->gens[i].id.epoch == id->epoch && job->gens[i].id.seq == id->seq &&
+		    !strcmp(job->gens[i].id.nonce, id->nonce))
+			return true;
+	return false;
 }
 
 static bool is_pinned(const struct cpx_reg_job *job, const struct cpx_gen_id *id)
@@ -379,6 +446,8 @@ static int put_head(struct cpx_reg_job *job, void *ctx, struct cpx_err *err)
 {
 	struct commit *c = ctx;
 
+	if (is_there(job, &c->gen->id))
+		return 0;
 	c->ndead = 0;
 	if (job->epoch != c->epoch)
 		return cpx_err_set(err, CPX_E_CONFLICT,

@@ -7,9 +7,11 @@
  * one larger, and a keeper that finds another epoch than its own has lost the job and may not
  * commit.
  *
- * The interface is made for several back ends; registry_embedded.c is the one for one machine.
- * Any process with access may open the registry; calls may come from several processes at once.
- * Not thread-safe on one handle. All calls block for at most a few fsyncs.
+ * Two back ends: registry_embedded.c for one machine, registry_etcd.c for several. Any process
+ * with access may open the registry; calls may come from several processes at once. Not
+ * thread-safe on one handle. All calls block: embedded for a few fsyncs, etcd for at most
+ * CPX_ETCD_BUDGET_MS. Errors of etcd: CPX_E_IO when it cannot be reached, CPX_E_TIMEOUT when it
+ * did not answer: a write may then have been done, or be done yet.
  */
 #ifndef CPX_SCHEDULER_REGISTRY_H
 #define CPX_SCHEDULER_REGISTRY_H
@@ -64,9 +66,11 @@ struct cpx_reg_job {
 	uint32_t uid, gid;
 	enum cpx_job_state state;
 	bool has_status;
-	int status;	  /* as wait() gives it */
-	char reason[200]; /* of FAILED, for people */
-	bool marked;	  /* was running when it was marked: no command to start again */
+	int status;		     /* as wait() gives it */
+	char reason[200];	     /* of FAILED, for people */
+	char node[CPX_JOB_NAME_MAX]; /* where it runs or ran last; "": the only one there is */
+	int64_t lease;		     /* that node's, when the job was acquired */
+	bool marked; /* was running when it was marked: no command to start again */
 	bool tty;
 	int64_t every_ns; /* 0: only when asked for, -1: chosen by cost */
 	struct cpx_retention keep;
@@ -81,24 +85,54 @@ struct cpx_reg_job {
 	struct cpx_reg_pin pins[CPX_REG_PINS];
 };
 
+/* A node that has joined; gone with its lease. */
+struct cpx_reg_node {
+	char name[CPX_JOB_NAME_MAX];
+	int64_t lease;
+	char boot[37];
+	char place[40]; /* of its state directory: device and inode */
+	int64_t joined_ns;
+};
+
+typedef void (*cpx_reg_each)(const struct cpx_reg_job *job, void *ctx);
+
 struct cpx_reg_ops {
 	int (*get)(void *be, const char *name, struct cpx_reg_job *out, struct cpx_err *err);
 	int (*swap)(void *be, struct cpx_reg_job *job, struct cpx_err *err);
 	int (*remove)(void *be, const char *name, uint64_t version, struct cpx_err *err);
 	int (*list)(void *be, char ***names, struct cpx_err *err);
+	int (*each)(void *be, cpx_reg_each fn, void *ctx, struct cpx_err *err); /* or NULL */
+	int (*node)(void *be, const char *name, struct cpx_reg_node *out, struct cpx_err *err);
+	void (*fence)(void *be, const char *node, int64_t lease);
 	void (*close)(void *be);
 };
 
-/* The embedded one, in @dir (made 0700 if it is not there). */
-int cpx_registry_open(const char *dir, struct cpx_registry **out, struct cpx_err *err);
+/*
+ * cpx_registry_open()
+ * @where: a directory: the embedded one (made 0700 if it is not there); or etcd://… or
+ * etcds://… (etcd_msg.h).
+ * @key_file: the cluster key; NULL for the embedded one.
+ */
+int cpx_registry_open(const char *where, const char *key_file, struct cpx_registry **out,
+		      struct cpx_err *err);
 void cpx_registry_close(struct cpx_registry *r);
+
+/*
+ * cpx_registry_fence() - from now on nothing is written through this handle but while @node has
+ * that @lease: CPX_E_GONE otherwise. Embedded: nothing.
+ */
+void cpx_registry_fence(struct cpx_registry *r, const char *node, int64_t lease);
+
+/* A node that is there. CPX_E_NOENT: it is not, or nodes do not join this registry. */
+int cpx_registry_node(struct cpx_registry *r, const char *name, struct cpx_reg_node *out,
+		      struct cpx_err *err);
 
 int cpx_registry_get(struct cpx_registry *r, const char *name, struct cpx_reg_job *out,
 		     struct cpx_err *err);
 
 /*
  * cpx_registry_swap() - store @job in place of the record with its version (0: there must be
- * none). On success the version is one larger. Return: 0, CPX_E_CONFLICT, CPX_E_EXIST, …
+ * none). On success it has a new, larger version. Return: 0, CPX_E_CONFLICT, CPX_E_EXIST, …
  */
 int cpx_registry_swap(struct cpx_registry *r, struct cpx_reg_job *job, struct cpx_err *err);
 int cpx_registry_remove(struct cpx_registry *r, const char *name, uint64_t version,
@@ -107,6 +141,8 @@ int cpx_registry_remove(struct cpx_registry *r, const char *name, uint64_t versi
 /* Names of all jobs, sorted. Return: number; free with cpx_registry_names_free(). */
 int cpx_registry_list(struct cpx_registry *r, char ***names, struct cpx_err *err);
 void cpx_registry_names_free(char **names);
+/* All records that can be read, sorted by name. Return: their number. */
+int cpx_registry_each(struct cpx_registry *r, cpx_reg_each fn, void *ctx, struct cpx_err *err);
 
 /*
  * cpx_registry_change() - get, let @fn change the copy, swap; again when another was faster.
@@ -118,9 +154,10 @@ int cpx_registry_change(struct cpx_registry *r, const char *name, cpx_reg_change
 			struct cpx_reg_job *out, struct cpx_err *err);
 
 /*
- * cpx_registry_commit() - make @gen the head, as the owner at @epoch.
+ * cpx_registry_commit() - make @gen the head, as the owner at @epoch. Twice is once.
  * @dead: generations that are kept no longer, to be removed from the store by the caller;
- * room for CPX_REG_GENS. Return: their number, CPX_E_CONFLICT where the epoch has moved on.
+ * room for CPX_REG_GENS. Return: their number, CPX_E_CONFLICT where the epoch has moved on,
+ * CPX_E_TIMEOUT where @gen may be the head or not: it must be kept.
  */
 int cpx_registry_commit(struct cpx_registry *r, const char *name, uint64_t epoch,
 			const struct cpx_reg_gen *gen, struct cpx_gen_id *dead,

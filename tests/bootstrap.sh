@@ -4,7 +4,7 @@
 # bootstrap.sh build|demo|check|bench - get what is needed, on a fresh Debian 12.
 #
 # Compilers, libraries and plain tools are named, then installed with apt. What changes how
-# the machine boots or would start a service (kernels) is only downloaded and unpacked under
+# the machine boots or would start a service (kernels, etcd) is only downloaded and unpacked under
 # build/. Asks the network only when something is missing. On another distribution it checks
 # what is there and names, on one line, what is not.
 set -eu
@@ -13,11 +13,11 @@ cd "$(dirname "$0")/.."
 what=${1:-build}
 
 build="gcc libc6-dev make pkg-config libaio-dev liblz4-dev zlib1g-dev libxxhash-dev libssl-dev
-	libjansson-dev libuv1-dev"
+	libjansson-dev libuv1-dev libcurl4-openssl-dev"
 demo="lame xz-utils python3"
-check="$demo clang clang-format libclang-rt-14-dev libcmocka-dev perl pigz sqlite3 nodejs mandoc shellcheck
+check="$demo openssl clang clang-format libclang-rt-14-dev libcmocka-dev perl pigz sqlite3 nodejs mandoc shellcheck
 	cpio busybox-static procps util-linux iproute2 qemu-system-x86"
-modules="libuv jansson libxxhash liblz4 zlib libcrypto"
+modules="libuv jansson libcurl libxxhash liblz4 zlib libcrypto"
 
 say() { echo "bootstrap: $*"; }
 die() { echo "bootstrap: $*" >&2; exit 1; }
@@ -133,6 +133,24 @@ kernel()
 	rm -rf "$dir/root"
 }
 
+# build/etcd/etcd: the server alone, unpacked, for the tests of the registry.
+etcd()
+{
+	dir=build/etcd
+	[ ! -x "$dir/etcd" ] || return 0
+	say "downloading etcd-server (unpacked under $dir, not installed)"
+	rm -rf "$dir"
+	mkdir -p "$dir"
+	(cd "$dir" && apt-get -qq -o APT::Sandbox::User=root download etcd-server >download.log 2>&1) || {
+		apt_update
+		(cd "$dir" && apt-get -qq -o APT::Sandbox::User=root download etcd-server >download.log 2>&1) ||
+			{ say "cannot download etcd-server: its tests will be skipped"; return 0; }
+	}
+	dpkg -x "$dir"/*.deb "$dir/root"
+	mv "$dir/root/usr/bin/etcd" "$dir/etcd"
+	rm -rf "$dir"/*.deb "$dir/root" "$dir/download.log"
+}
+
 mkdir -p build
 # shellcheck disable=SC1091
 id=$(. /etc/os-release 2>/dev/null; echo "${ID:-unknown} ${VERSION_ID:-0}")
@@ -144,4 +162,5 @@ packages
 if [ "$what" = check ]; then
 	kernel 6.1
 	kernel 6.12
+	etcd
 fi
