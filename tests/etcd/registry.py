@@ -117,8 +117,8 @@ class Lossy(threading.Thread):
                 return b""
             data += more
         head, rest = data.split(b"\r\n\r\n", 1)
-        length = int(re.search(rb"(?i)content-length: (\d+)", head).group(1))
-        while len(rest) < length:
+        length = re.search(rb"(?i)content-length: (\d+)", head)
+        while len(rest) < int(length.group(1)) if length else not rest.endswith(b"0\r\n\r\n"):
             rest += s.recv(65536)
         return head + b"\r\n\r\n" + rest
 
