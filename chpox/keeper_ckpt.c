@@ -234,6 +234,9 @@ static int commit(struct keeper *k, const json_t *m, struct cpx_err *err)
 	struct cpx_gen_id dead[CPX_REG_GENS];
 	int n = cpx_registry_commit(k->reg, k->name, k->job.epoch, &g, dead, &k->job, err);
 
+	/* no answer: it may be the head, so it stays; the next keeper's sweep knows */
+	if (n == CPX_E_TIMEOUT)
+		return cpx_err_wrap(err, "nobody knows whether the checkpoint counts");
 	if (n < 0) {
 		keeper_remove(k, &g.id, 1);
 		return cpx_err_wrap(err, "the checkpoint is not kept");

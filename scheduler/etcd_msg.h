@@ -27,7 +27,7 @@ struct cpx_err;
 /* --- where --------------------------------------------------------------------------- */
 
 /*
- * etcd://HOST[:PORT][,HOST[:PORT]]…[/PREFIX][?OPTION=VALUE&…], or etcds:// for TLS. Options:
+ * etcd://HOST[:PORT],HOST[:PORT]/PREFIX?OPTION=VALUE&OPTION=VALUE; etcds:// for TLS. Options:
  * ca, cert, key (files), user, password-file. IPv6 addresses in brackets.
  */
 struct cpx_etcd_where {
