@@ -26,7 +26,7 @@
 #include "gen.h"
 #include "image_arg.h"
 
-#define DUMP_JOB "dump"
+#define DUMP_JOB CPX_GEN_DUMP_JOB
 #define FILE_AS_CALLER ((uint32_t)-1)
 
 /* clang-format off */
@@ -73,27 +73,6 @@ static int open_dir(const char *dir, bool create, struct cpx_store **out, struct
 	return cpx_store_open(dir, &so, out, err);
 }
 
-/* A name for the next generation in this directory: behind all that are there. */
-static int next_id(struct cpx_store *s, struct cpx_gen_id *id, struct cpx_err *err)
-{
-	CPX_AUTO_FREE struct cpx_gen_entry *list = NULL;
-	int n = cpx_store_list(s, DUMP_JOB, &list, err);
-
-	if (n < 0)
-		return n;
-	memset(id, 0, sizeof(*id));
-	strcpy(id->job, DUMP_JOB);
-	id->epoch = 1;
-	for (int i = 0; i < n; i++) {
-		if (list[i].id.epoch > id->epoch)
-			id->epoch = list[i].id.epoch;
-		if (list[i].id.seq > id->seq)
-			id->seq = list[i].id.seq;
-	}
-	id->seq++;
-	return cpx_gen_nonce(id->nonce, err);
-}
-
 static int dump_to(const struct cpx_args *a, struct cpx_capture_opts *o, struct cpx_err *err)
 {
 	struct cpx_capture_result res;
@@ -101,7 +80,7 @@ static int dump_to(const struct cpx_args *a, struct cpx_capture_opts *o, struct 
 	char mem[16], stored[16];
 	int r;
 
-	r = next_id(o->store, &o->id, err);
+	r = cpx_gen_next(o->store, &o->id, err);
 	if (r < 0)
 		return r;
 	cpx_progress_begin(&progress, "dumping");

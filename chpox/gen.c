@@ -87,6 +87,26 @@ int cpx_gen_candidates(struct cpx_store *store, struct cpx_gen_entry **out, stru
 	return kept;
 }
 
+int cpx_gen_next(struct cpx_store *store, struct cpx_gen_id *out, struct cpx_err *err)
+{
+	CPX_AUTO_FREE struct cpx_gen_entry *list = NULL;
+	int n = cpx_store_list(store, CPX_GEN_DUMP_JOB, &list, err);
+
+	if (n < 0)
+		return n;
+	memset(out, 0, sizeof(*out));
+	strcpy(out->job, CPX_GEN_DUMP_JOB);
+	out->epoch = 1;
+	for (int i = 0; i < n; i++) {
+		if (list[i].id.epoch > out->epoch)
+			out->epoch = list[i].id.epoch;
+		if (list[i].id.seq > out->seq)
+			out->seq = list[i].id.seq;
+	}
+	out->seq++;
+	return cpx_gen_nonce(out->nonce, err);
+}
+
 bool cpx_gen_is_bad(int code)
 {
 	return code == CPX_E_CHECKSUM || code == CPX_E_FORMAT || code == CPX_E_NOENT ||

@@ -30,6 +30,11 @@ int cpx_gen_newest(struct cpx_store *store, const char *job, struct cpx_gen_id *
 int cpx_gen_candidates(struct cpx_store *store, struct cpx_gen_entry **out,
 		       struct cpx_err *err);
 
+#define CPX_GEN_DUMP_JOB "dump" /* what the job in a directory is called */
+
+/* A name for the next generation in a directory: behind all that are there. */
+int cpx_gen_next(struct cpx_store *store, struct cpx_gen_id *out, struct cpx_err *err);
+
 /* Does this failure of a restore speak against the image, so that an older one may do? */
 bool cpx_gen_is_bad(int code);
 

@@ -230,3 +230,30 @@ int cpx_client_images(const struct cpx_ctl *ctl, const char *job, struct cpx_gen
 	json_decref(a);
 	return r < 0 ? r : (int)n;
 }
+
+int cpx_client_ask(int sock, json_t *req, const char *what, json_t **answer,
+		   struct cpx_err *err)
+{
+	int r;
+
+	if (!req)
+		return cpx_err_set(err, CPX_E_NOMEM, "out of memory");
+	r = cpx_proto_send(sock, req, NULL, 0, err);
+	return r < 0 ? r : cpx_client_answer(sock, what, answer, NULL, err);
+}
+
+int cpx_client_pin(const struct cpx_ctl *ctl, const struct cpx_gen_id *id, const char *why,
+		   struct cpx_err *err)
+{
+	CPX_AUTO_FD sock = cpx_client_open(ctl, err);
+	int r;
+
+	if (sock < 0)
+		return sock;
+	r = cpx_client_ask(sock,
+			   json_pack("{s:s, s:s, s:s, s:I, s:I}", "op", "pin", "job", id->job,
+				     "why", why, "epoch", (json_int_t)id->epoch, "generation",
+				     (json_int_t)id->seq),
+			   why, NULL, err);
+	return r < 0 ? r : cpx_steal_fd(&sock);
+}

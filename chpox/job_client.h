@@ -12,6 +12,7 @@
 struct cpx_ctl;
 struct cpx_err;
 struct cpx_gen_entry;
+struct cpx_gen_id;
 
 /* Return: a connected socket. */
 int cpx_client_open(const struct cpx_ctl *ctl, struct cpx_err *err);
@@ -38,6 +39,17 @@ int cpx_client_root(const struct cpx_ctl *ctl, const char *job, pid_t *out,
  */
 int cpx_client_images(const struct cpx_ctl *ctl, const char *job, struct cpx_gen_entry **out,
 		      uint32_t *uid, uint32_t *gid, struct cpx_err *err);
+
+/*
+ * cpx_client_pin() - nothing that generation @id needs is removed while the connection lasts.
+ * Return: the connection, to be closed when the generation was read.
+ */
+int cpx_client_pin(const struct cpx_ctl *ctl, const struct cpx_gen_id *id, const char *why,
+		   struct cpx_err *err);
+
+/* One request on an open connection; @req is freed. */
+int cpx_client_ask(int sock, json_t *req, const char *what, json_t **answer,
+		   struct cpx_err *err);
 
 /* The path of a program beside the running one. */
 int cpx_beside(const char *name, char *out, size_t size);

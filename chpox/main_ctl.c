@@ -42,6 +42,12 @@ static const struct cpx_opt opts_verify[] = {
 	{ "json", 0, NULL, "machine-readable" },
 	{ 0 }
 };
+static const struct cpx_opt opts_import[] = {
+	{ "name", 'n', "NAME", "the new job's name; default made from the file's" },
+	{ "to", 0, "DIR", "into a directory, as a dump would be, instead of a job" },
+	{ "trust", 0, NULL, "root: give it the rights it records, whoever wrote it" },
+	{ 0 }
+};
 static const struct cpx_opt opts_run[] = {
 	{ "name", 'n', "NAME", "the job's name; default made from the command" },
 	{ "every", 'e', "DUR",
@@ -134,6 +140,10 @@ static const struct cpx_cmd commands[] = {
 	{ "verify", "DIR|JOB[@GENERATION] [OPTION]...",
 	  "check every byte of an image without restoring it",
 	  opts_verify, 1, 1, false, cpx_ctl_verify },
+	{ "export", "DIR|JOB[@GENERATION] FILE|-", "write an image as one file",
+	  NULL, 2, 2, false, cpx_ctl_export },
+	{ "import", "FILE|- [OPTION]...", "make an exported image a job, or a directory",
+	  opts_import, 1, 1, false, cpx_ctl_import },
 	{ "why", "PID|JOB", "can this be checkpointed, and if not, what stands in the way?",
 	  NULL, 1, 1, false, cpx_ctl_why },
 	{ "check", "[--json]", "what this host can do: kernel features, rights, limits",

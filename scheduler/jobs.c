@@ -27,8 +27,8 @@
 
 /* --- finding and checking ------------------------------------------------------------ */
 
-static int find_job(struct cpxd_conn *c, const json_t *m, struct cpx_reg_job *job,
-		    struct cpx_err *err)
+int cpxd_find_job(struct cpxd_conn *c, const json_t *m, struct cpx_reg_job *job,
+		  struct cpx_err *err)
 {
 	const char *name = cpx_proto_str(m, "job");
 	int r;
@@ -44,7 +44,7 @@ static int find_job(struct cpxd_conn *c, const json_t *m, struct cpx_reg_job *jo
 }
 
 /* How a job is asked for that does not run. */
-static int not_running(const struct cpx_reg_job *job, struct cpx_err *err)
+int cpxd_not_running(const struct cpx_reg_job *job, struct cpx_err *err)
 {
 	if (cpxd_lost(job))
 		return cpx_err_set(
@@ -61,7 +61,7 @@ static int not_running(const struct cpx_reg_job *job, struct cpx_err *err)
 }
 
 /* The keeper at work on the job: not one that has done it and is about to end. */
-static struct cpxd_conn *working_keeper(struct cpxd *d, const struct cpx_reg_job *job)
+struct cpxd_conn *cpxd_working_keeper(struct cpxd *d, const struct cpx_reg_job *job)
 {
 	struct cpxd_conn *k = cpxd_keeper_of(d, job->name);
 
@@ -76,18 +76,18 @@ static struct cpxd_conn *keeper_for(struct cpxd_conn *c, const json_t *m,
 {
 	struct cpxd_conn *k;
 
-	if (find_job(c, m, job, err) < 0)
+	if (cpxd_find_job(c, m, job, err) < 0)
 		return NULL;
-	k = working_keeper(c->d, job);
+	k = cpxd_working_keeper(c->d, job);
 	if (!k || job->state != CPX_JOB_RUNNING) {
-		not_running(job, err);
+		cpxd_not_running(job, err);
 		return NULL;
 	}
 	return k;
 }
 
 /* Pass a request on to the job's keeper; its answer goes to @c. */
-static void ask_keeper(struct cpxd_conn *c, struct cpxd_conn *k, json_t *req)
+void cpxd_ask_keeper(struct cpxd_conn *c, struct cpxd_conn *k, json_t *req)
 {
 	c->pending = ++c->d->last_id;
 	c->at = k;
@@ -162,8 +162,8 @@ static void base_name(const char *arg, char *out, size_t size)
 }
 
 /* Reserve the name in the registry: the one asked for, or the first free NAME-N. */
-static int reserve(struct cpxd *d, const json_t *m, const char *from, struct cpx_reg_job *job,
-		   struct cpx_err *err)
+int cpxd_reserve(struct cpxd *d, const json_t *m, const char *from, struct cpx_reg_job *job,
+		 struct cpx_err *err)
 {
 	const char *name = cpx_proto_str(m, "name");
 	char base[32];
@@ -198,7 +198,7 @@ static void join_command(char *const *argv, char *out, size_t size)
 }
 
 /* Forget a job that never was. */
-static void unmake(struct cpxd *d, struct cpx_reg_job *job)
+void cpxd_unmake(struct cpxd *d, struct cpx_reg_job *job)
 {
 	cpxd_remove_files(d, job);
 	cpx_registry_remove(d->reg, job->name, job->version, NULL);
@@ -221,7 +221,7 @@ static int op_run(struct cpxd_conn *c, const json_t *m, struct cpx_err *err)
 		r = take_options(m, &job, err);
 	if (r >= 0) {
 		join_command(argv, job.command, sizeof(job.command));
-		r = reserve(c->d, m, argv[0], &job, err);
+		r = cpxd_reserve(c->d, m, argv[0], &job, err);
 	}
 	cpx_proto_strv_free(argv);
 	cpx_proto_strv_free(env);
@@ -238,7 +238,7 @@ static int op_run(struct cpxd_conn *c, const json_t *m, struct cpx_err *err)
 		r = launch(c, &l, err);
 	}
 	if (r < 0)
-		unmake(c->d, &job);
+		cpxd_unmake(c->d, &job);
 	return r;
 }
 
@@ -369,7 +369,7 @@ static int op_mark(struct cpxd_conn *c, const json_t *m, struct cpx_err *err)
 		return r;
 	ids_of((pid_t)pid, &uid, &gid, comm, sizeof(comm));
 	command_of((pid_t)pid, job.command, sizeof(job.command));
-	r = reserve(c->d, m, comm, &job, err);
+	r = cpxd_reserve(c->d, m, comm, &job, err);
 	if (r < 0)
 		return r;
 	r = cpxd_make_dirs(c->d, job.name, job.uid, job.gid, err);
@@ -379,7 +379,7 @@ static int op_mark(struct cpxd_conn *c, const json_t *m, struct cpx_err *err)
 		r = launch(c, &l, err);
 	}
 	if (r < 0)
-		unmake(c->d, &job);
+		cpxd_unmake(c->d, &job);
 	return r;
 }
 
@@ -394,10 +394,10 @@ static int op_checkpoint(struct cpxd_conn *c, const json_t *m, struct cpx_err *e
 
 	if (!k)
 		return err->code;
-	ask_keeper(c, k,
-		   json_pack("{s:s, s:s, s:I}", "op", "checkpoint", "after",
-			     after ? after : "run", "deadline_ns",
-			     (json_int_t)cpx_proto_int(m, "deadline_ns", 0)));
+	cpxd_ask_keeper(c, k,
+			json_pack("{s:s, s:s, s:I}", "op", "checkpoint", "after",
+				  after ? after : "run", "deadline_ns",
+				  (json_int_t)cpx_proto_int(m, "deadline_ns", 0)));
 	return 0;
 }
 
@@ -408,9 +408,9 @@ static int op_signal(struct cpxd_conn *c, const json_t *m, struct cpx_err *err)
 
 	if (!k)
 		return err->code;
-	ask_keeper(c, k,
-		   json_pack("{s:s, s:I}", "op", "signal", "signal",
-			     (json_int_t)cpx_proto_int(m, "signal", 0)));
+	cpxd_ask_keeper(c, k,
+			json_pack("{s:s, s:I}", "op", "signal", "signal",
+				  (json_int_t)cpx_proto_int(m, "signal", 0)));
 	return 0;
 }
 
@@ -422,7 +422,7 @@ static int op_unmark(struct cpxd_conn *c, const json_t *m, struct cpx_err *err)
 	if (!k)
 		return err->code;
 	c->remove_job = true; /* see keeper_answered() */
-	ask_keeper(c, k, json_pack("{s:s}", "op", "leave"));
+	cpxd_ask_keeper(c, k, json_pack("{s:s}", "op", "leave"));
 	return 0;
 }
 
@@ -442,7 +442,7 @@ static int op_attach(struct cpxd_conn *c, const json_t *m, struct cpx_err *err)
 static int may_start(struct cpxd *d, const struct cpx_reg_job *job, bool recover,
 		     struct cpx_err *err)
 {
-	struct cpxd_conn *k = working_keeper(d, job);
+	struct cpxd_conn *k = cpxd_working_keeper(d, job);
 
 	if (k || (job->state == CPX_JOB_RUNNING && cpx_live_check(&job->keeper)))
 		return cpx_err_set(
@@ -473,7 +473,7 @@ static int op_restart(struct cpxd_conn *c, const json_t *m, struct cpx_err *err)
 				 .force = cpx_proto_bool(m, "force") };
 	int64_t gen = cpx_proto_int(m, "generation", 0);
 	struct cpx_reg_job job;
-	int r = find_job(c, m, &job, err);
+	int r = cpxd_find_job(c, m, &job, err);
 
 	if (r >= 0)
 		r = may_start(c->d, &job, recover, err);
@@ -522,7 +522,7 @@ static int op_list(struct cpxd_conn *c, const json_t *m, struct cpx_err *err)
 		v = cpxd_view(&job);
 		json_object_set_new(
 			v, "recoverable",
-			json_boolean(recoverable(&job) && !working_keeper(c->d, &job)));
+			json_boolean(recoverable(&job) && !cpxd_working_keeper(c->d, &job)));
 		json_array_append_new(list, v);
 	}
 	cpx_registry_names_free(names);
@@ -540,7 +540,7 @@ static int op_show(struct cpxd_conn *c, const json_t *m, struct cpx_err *err)
 {
 	struct cpx_reg_job job;
 	json_t *answer;
-	int r = find_job(c, m, &job, err);
+	int r = cpxd_find_job(c, m, &job, err);
 
 	if (r < 0)
 		return r;
@@ -581,7 +581,7 @@ static void tell_waiter(struct cpxd_conn *c)
 			cpx_err_set(&err, CPX_E_GONE, "job '%s' failed: %s", job.name,
 				    job.reason);
 		else
-			not_running(&job, &err);
+			cpxd_not_running(&job, &err);
 		cpxd_fail(c, &err);
 		return;
 	}
@@ -593,7 +593,7 @@ static void tell_waiter(struct cpxd_conn *c)
 static int op_wait(struct cpxd_conn *c, const json_t *m, struct cpx_err *err)
 {
 	struct cpx_reg_job job;
-	int r = find_job(c, m, &job, err);
+	int r = cpxd_find_job(c, m, &job, err);
 
 	if (r < 0)
 		return r;
@@ -607,7 +607,7 @@ static int op_logs(struct cpxd_conn *c, const json_t *m, struct cpx_err *err)
 {
 	struct cpx_reg_job job;
 	json_t *answer;
-	int fds[2], r = find_job(c, m, &job, err);
+	int fds[2], r = cpxd_find_job(c, m, &job, err);
 
 	if (r < 0)
 		return r;
@@ -652,11 +652,11 @@ static int op_rm(struct cpxd_conn *c, const json_t *m, struct cpx_err *err)
 {
 	struct cpx_reg_job job;
 	struct cpxd_conn *k;
-	int r = find_job(c, m, &job, err);
+	int r = cpxd_find_job(c, m, &job, err);
 
 	if (r < 0)
 		return r;
-	k = working_keeper(c->d, &job);
+	k = cpxd_working_keeper(c->d, &job);
 	if (!k && (job.state != CPX_JOB_RUNNING || cpxd_lost(&job))) {
 		r = remove_job(c->d, job.name, err);
 		if (r >= 0)
@@ -664,7 +664,7 @@ static int op_rm(struct cpxd_conn *c, const json_t *m, struct cpx_err *err)
 		return r;
 	}
 	if (!k)
-		return not_running(&job, err);
+		return cpxd_not_running(&job, err);
 	if (!cpx_proto_bool(m, "force"))
 		return cpx_err_set(
 			err, CPX_E_BUSY,
@@ -672,35 +672,8 @@ static int op_rm(struct cpxd_conn *c, const json_t *m, struct cpx_err *err)
 			"one run on",
 			job.name);
 	c->remove_job = true;
-	ask_keeper(c, k, json_pack("{s:s}", "op", "kill"));
+	cpxd_ask_keeper(c, k, json_pack("{s:s}", "op", "kill"));
 	return 0;
-}
-
-/* The head is damaged, says who verified it: it moves down to the newest that is whole. */
-static int op_fall_back(struct cpxd_conn *c, const json_t *m, struct cpx_err *err)
-{
-	const char *head = cpx_proto_str(m, "head"), *to = cpx_proto_str(m, "to");
-	struct cpx_reg_job job;
-	struct cpxd_conn *k;
-	int r = find_job(c, m, &job, err);
-
-	if (r < 0)
-		return r;
-	if (!head || !to)
-		return cpx_err_set(err, CPX_E_FORMAT, "no generation was named");
-	k = working_keeper(c->d, &job);
-	if (k) {
-		ask_keeper(c, k,
-			   json_pack("{s:s, s:s, s:s}", "op", "fall-back", "head", head, "to",
-				     to));
-		return 0;
-	}
-	if (job.state == CPX_JOB_RUNNING && !cpxd_lost(&job))
-		return not_running(&job, err);
-	r = cpx_registry_fall_back(c->d->reg, job.name, head, to, NULL, err);
-	if (r >= 0)
-		cpxd_answer(c, cpx_proto_ok());
-	return r;
 }
 
 /* clang-format off */
@@ -720,7 +693,10 @@ static const struct {
 	{ "wait", op_wait },
 	{ "logs", op_logs },
 	{ "rm", op_rm },
-	{ "fall-back", op_fall_back },
+	{ "fall-back", cpxd_op_fall_back },
+	{ "pin", cpxd_op_pin },
+	{ "import", cpxd_op_import },
+	{ "imported", cpxd_op_imported },
 };
 /* clang-format on */
 

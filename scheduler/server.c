@@ -40,6 +40,8 @@ void cpxd_close(struct cpxd_conn *c)
 		*p = c->next;
 	if (c->keeper)
 		cpxd_keeper_gone(c);
+	else
+		cpxd_client_left(c);
 	uv_close((uv_handle_t *)&c->poll, on_closed);
 }
 

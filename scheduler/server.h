@@ -41,6 +41,8 @@ struct cpxd_conn {
 	bool waits;		    /* client: for the job's end */
 	bool remove_job;	    /* client: if its request fails the new job is removed */
 	bool closing;
+	struct cpx_gen_id pinned;	  /* client: while it is connected; job "": none */
+	char importing[CPX_JOB_NAME_MAX]; /* client: a job that is not whole yet; "": none */
 };
 
 struct cpxd {
@@ -71,6 +73,27 @@ void cpxd_each_waiter(struct cpxd *d, const char *job, void (*fn)(struct cpxd_co
 void cpxd_request(struct cpxd_conn *c, const json_t *m);
 void cpxd_keeper_says(struct cpxd_conn *c, json_t *m);
 void cpxd_keeper_gone(struct cpxd_conn *c);
+
+/* jobs.c, for jobs_image.c: the job that @m names, if the client may know of it. */
+int cpxd_find_job(struct cpxd_conn *c, const json_t *m, struct cpx_reg_job *job,
+		  struct cpx_err *err);
+int cpxd_not_running(const struct cpx_reg_job *job, struct cpx_err *err);
+struct cpxd_conn *cpxd_working_keeper(struct cpxd *d, const struct cpx_reg_job *job);
+/* Pass @req on; the keeper's answer goes to @c. */
+void cpxd_ask_keeper(struct cpxd_conn *c, struct cpxd_conn *k, json_t *req);
+/* Reserve the name that @m has, or the first free one made from @from. */
+int cpxd_reserve(struct cpxd *d, const json_t *m, const char *from, struct cpx_reg_job *job,
+		 struct cpx_err *err);
+/* Forget a job that never was. */
+void cpxd_unmake(struct cpxd *d, struct cpx_reg_job *job);
+
+/* jobs_image.c */
+int cpxd_op_fall_back(struct cpxd_conn *c, const json_t *m, struct cpx_err *err);
+int cpxd_op_pin(struct cpxd_conn *c, const json_t *m, struct cpx_err *err);
+int cpxd_op_import(struct cpxd_conn *c, const json_t *m, struct cpx_err *err);
+int cpxd_op_imported(struct cpxd_conn *c, const json_t *m, struct cpx_err *err);
+/* Its connection has ended: what it held goes. */
+void cpxd_client_left(struct cpxd_conn *c);
 
 /* launch.c */
 struct cpxd_launch {

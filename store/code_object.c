@@ -23,9 +23,9 @@
 #include "../chpox/base/digest.h"
 #include "../chpox/base/err.h"
 #include "../chpox/base/fd.h"
+#include "container.h"
 
 #define COPY_CHUNK (256u << 10)
-#define CODE_SIZE_MAX (4ull << 30)
 
 /* Called with each piece of a file as it is hashed. */
 struct piece_sink {
@@ -49,7 +49,7 @@ static int hash_pieces(struct cpx_sha256 *sha, int fd, const char *what,
 			return cpx_err_sys(err, errno, "read %s", what);
 		if (n == 0)
 			return 0;
-		if (off + (uint64_t)n > CODE_SIZE_MAX)
+		if (off + (uint64_t)n > CPX_CODE_SIZE_MAX)
 			return cpx_err_set(err, CPX_E_LIMIT,
 					   "%s is too large for a code object", what);
 		rc = cpx_sha256_add(sha, buf, (size_t)n, err);
@@ -75,7 +75,7 @@ static int hash_fd(int fd, const char *what, const struct piece_sink *sink, uint
 	return rc;
 }
 
-static void code_name(const uint8_t sha256[32], char out[CPX_NAME_MAX])
+void cpx_name_code(const uint8_t sha256[32], char out[CPX_NAME_MAX])
 {
 	int n = snprintf(out, CPX_NAME_MAX, "code/");
 
@@ -206,7 +206,7 @@ static int store_object(struct cpx_store *s, int fd, uint8_t sha256[32], struct 
 	rc = write_object(s, fd, tmp, sha256, err);
 	if (rc < 0)
 		return rc;
-	code_name(sha256, name);
+	cpx_name_code(sha256, name);
 	rc = cpx_io_rename(&s->io, tmp, name, err);
 	if (rc == 0) {
 		add_fresh(s, sha256);
@@ -229,7 +229,7 @@ void cpx_store_drop_code(struct cpx_store *s)
 
 	pthread_mutex_lock(&s->lock);
 	for (size_t i = 0; i < s->nfresh; i++) {
-		code_name(s->fresh[i], name);
+		cpx_name_code(s->fresh[i], name);
 		cpx_io_unlink(&s->io, name, NULL);
 	}
 	s->nfresh = 0;
@@ -302,7 +302,7 @@ int cpx_store_put_code(struct cpx_store *s, int fd, uint8_t sha256[32], struct c
 		rc = hash_fd(fd, "a mapped file", NULL, sum, err);
 	if (rc < 0)
 		return rc;
-	code_name(sum, name);
+	cpx_name_code(sum, name);
 	for (int tries = 0; !cpx_io_exists(&s->io, name); tries++) {
 		rc = store_object(s, fd, sum, err);
 		/* a cleaner may have come between making the file and locking it */
@@ -331,7 +331,7 @@ int cpx_store_check_code(struct cpx_store *s, const uint8_t sha256[32], struct c
 	uint8_t sum[32];
 	int rc;
 
-	code_name(sha256, name);
+	cpx_name_code(sha256, name);
 	CPX_AUTO_FD fd = cpx_io_open(&s->io, name, err);
 	if (fd < 0)
 		return fd;
@@ -357,7 +357,7 @@ int cpx_store_get_code(struct cpx_store *s, const uint8_t sha256[32], const char
 	struct piece_sink sink = { .put = put_memfd };
 	int ro, rc;
 
-	code_name(sha256, name);
+	cpx_name_code(sha256, name);
 	CPX_AUTO_FD fd = cpx_io_open(&s->io, name, err);
 	if (fd < 0)
 		return fd;

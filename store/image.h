@@ -255,6 +255,25 @@ int cpx_image_verify(struct cpx_image *img, unsigned workers, struct cpx_err *er
 /* Append what `inspect` shows (manifest, packs, maps, then records) as text or as JSON. */
 int cpx_image_print(struct cpx_image *img, bool json, struct cpx_buf *out, struct cpx_err *err);
 
+/* --- one generation as one stream (docs/image-format.md §7) -------------------------- */
+
+/*
+ * cpx_image_export() - verify @img, then write all of it to @fd, which may be a pipe.
+ * @progress: may be NULL; @bytes: what was written, may be NULL.
+ */
+int cpx_image_export(struct cpx_image *img, int fd,
+		     void (*progress)(void *ctx, uint64_t done, uint64_t total),
+		     void *progress_ctx, uint64_t *bytes, struct cpx_err *err);
+
+/*
+ * cpx_image_import() - read such a stream from @fd, which may be a pipe and ends with it, and
+ * commit it as generation @as of @store; its packs are verified as they lie there. @progress is
+ * told no total. On failure nothing is left but code objects.
+ */
+int cpx_image_import(struct cpx_store *store, int fd, const struct cpx_gen_id *as,
+		     void (*progress)(void *ctx, uint64_t done, uint64_t total),
+		     void *progress_ctx, struct cpx_gen_entry *out, struct cpx_err *err);
+
 /* --- code objects ------------------------------------------------------------------- */
 
 /*

@@ -68,30 +68,48 @@ static int init_tables(struct cpx_image *img)
 	return 0;
 }
 
-int cpx_image_load(struct cpx_store *store, const struct cpx_gen_id *id, bool want_state,
-		   struct cpx_image **out, struct cpx_err *err)
+int cpx_image_of_manifest(struct cpx_store *store, struct cpx_manifest *m,
+			  struct cpx_image **out, struct cpx_err *err)
 {
-	struct cpx_image *img;
-	int rc;
+	struct cpx_image *img = calloc(1, sizeof(*img));
+	int rc = 0;
 
-	if (!cpx_gen_valid(id))
-		return cpx_err_set(err, CPX_E_INVAL, "not a generation's name");
-	img = calloc(1, sizeof(*img));
 	if (!img)
 		return cpx_err_set(err, CPX_E_NOMEM, "no memory to open an image");
 	img->store = store;
 	pthread_mutex_init(&img->lock, NULL);
-	rc = cpx_image_load_manifest(store, id, want_state, &img->m, &img->manifest_len, err);
-	if (rc == 0 && init_tables(img) < 0)
+	img->m = *m;
+	memset(m, 0, sizeof(*m));
+	if (init_tables(img) < 0)
 		rc = cpx_err_set(err, CPX_E_NOMEM, "no memory to open an image");
-	if (rc == 0 && want_state) {
+	if (rc == 0 && img->m.state)
 		rc = cpx_state_decode(img->m.state, img->m.state_len, &img->state, err);
-		cpx_freep(&img->m.state);
-	}
 	if (rc < 0) {
 		cpx_image_close(img);
 		return rc;
 	}
+	*out = img;
+	return 0;
+}
+
+int cpx_image_load(struct cpx_store *store, const struct cpx_gen_id *id, bool want_state,
+		   struct cpx_image **out, struct cpx_err *err)
+{
+	struct cpx_manifest m = { 0 };
+	struct cpx_image *img;
+	size_t len;
+	int rc;
+
+	if (!cpx_gen_valid(id))
+		return cpx_err_set(err, CPX_E_INVAL, "not a generation's name");
+	rc = cpx_image_load_manifest(store, id, want_state, &m, &len, err);
+	if (rc == 0)
+		rc = cpx_image_of_manifest(store, &m, &img, err);
+	cpx_manifest_free(&m);
+	if (rc < 0)
+		return rc;
+	img->manifest_len = len;
+	cpx_freep(&img->m.state);
 	*out = img;
 	return 0;
 }

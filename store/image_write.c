@@ -723,12 +723,7 @@ static void remove_files(struct cpx_image_writer *w)
 	uint32_t n = atomic_load(&w->next_k);
 	char name[CPX_NAME_MAX];
 
-	if (w->stage >= CPX_STAGE_TEMPORARY) {
-		cpx_name_manifest(&w->id, w->stage == CPX_STAGE_TEMPORARY, name);
-		cpx_io_unlink(io, name, NULL);
-		cpx_name_job(w->id.job, name);
-		cpx_io_fsync_dir(io, name, NULL);
-	}
+	cpx_manifest_unlink(io, &w->id, w->stage);
 	for (uint32_t k = 0; k < n; k++) {
 		cpx_name_pack(w->id.job, w->id.epoch, w->id.seq, w->id.nonce, k, name);
 		cpx_io_unlink(io, name, NULL);
@@ -805,22 +800,21 @@ static int add_own_packs(struct cpx_image_writer *w, struct cpx_manifest *m,
 	return 0;
 }
 
-static int write_manifest(struct cpx_image_writer *w, const struct cpx_manifest *m, size_t *len,
-			  struct cpx_err *err)
+int cpx_manifest_write(struct cpx_io *io, const struct cpx_manifest *m,
+		       enum cpx_write_stage *stage, size_t *len, struct cpx_err *err)
 {
-	struct cpx_io *io = &w->store->io;
 	char tmp[CPX_NAME_MAX], name[CPX_NAME_MAX], dir[CPX_NAME_MAX];
 	struct cpx_io_file f = { 0 };
 	struct cpx_buf buf = { 0 };
 	int rc = cpx_manifest_encode(m, &buf, err);
 
-	cpx_name_manifest(&w->id, true, tmp);
-	cpx_name_manifest(&w->id, false, name);
-	cpx_name_job(w->id.job, dir);
+	cpx_name_manifest(&m->id, true, tmp);
+	cpx_name_manifest(&m->id, false, name);
+	cpx_name_job(m->id.job, dir);
 	if (rc == 0)
 		rc = cpx_io_create(io, tmp, &f, err);
 	if (rc == 0) {
-		w->stage = CPX_STAGE_TEMPORARY;
+		*stage = CPX_STAGE_TEMPORARY;
 		rc = cpx_io_write(&f, buf.data, buf.len, 0, err);
 	}
 	if (rc == 0)
@@ -831,10 +825,23 @@ static int write_manifest(struct cpx_image_writer *w, const struct cpx_manifest 
 	if (rc == 0)
 		rc = cpx_io_rename(io, tmp, name, err);
 	if (rc == 0) {
-		w->stage = CPX_STAGE_NAMED;
+		*stage = CPX_STAGE_NAMED;
 		rc = cpx_io_fsync_dir(io, dir, err);
 	}
 	return rc;
+}
+
+void cpx_manifest_unlink(struct cpx_io *io, const struct cpx_gen_id *id,
+			 enum cpx_write_stage stage)
+{
+	char name[CPX_NAME_MAX];
+
+	if (stage < CPX_STAGE_TEMPORARY)
+		return;
+	cpx_name_manifest(id, stage == CPX_STAGE_TEMPORARY, name);
+	cpx_io_unlink(io, name, NULL);
+	cpx_name_job(id->job, name);
+	cpx_io_fsync_dir(io, name, NULL);
 }
 
 static int commit(struct cpx_image_writer *w, struct cpx_manifest *m, size_t *len,
@@ -857,7 +864,7 @@ static int commit(struct cpx_image_writer *w, struct cpx_manifest *m, size_t *le
 	m->id = w->id;
 	m->has_base = w->base != NULL;
 	m->base = w->base_id;
-	return write_manifest(w, m, len, err);
+	return cpx_manifest_write(&w->store->io, m, &w->stage, len, err);
 }
 
 /* What the manifest says besides packs and maps. */

@@ -69,6 +69,16 @@ struct cpx_moved {
 /* How far the manifest came. */
 enum cpx_write_stage { CPX_STAGE_PACKS, CPX_STAGE_TEMPORARY, CPX_STAGE_NAMED };
 
+/*
+ * The last step of a commit: what @m refers to is durable. *@stage: what is there of the
+ * manifest is kept up to date, for cpx_manifest_unlink() after a failure. @len: its bytes.
+ */
+int cpx_manifest_write(struct cpx_io *io, const struct cpx_manifest *m,
+		       enum cpx_write_stage *stage, size_t *len, struct cpx_err *err);
+/* Take back what is there of it, durably: before its packs are removed. */
+void cpx_manifest_unlink(struct cpx_io *io, const struct cpx_gen_id *id,
+			 enum cpx_write_stage stage);
+
 struct cpx_image_writer {
 	struct cpx_store *store;
 	struct cpx_gen_id id;

@@ -39,6 +39,7 @@ int cpx_store_open_hooked(const char *url, const struct cpx_store_opts *opts,
 
 unsigned cpx_store_workers(unsigned wanted);
 /* Names of new code objects durable: before a manifest that refers to them. */
+void cpx_name_code(const uint8_t sha256[32], char out[CPX_NAME_MAX]);
 int cpx_store_sync_code(struct cpx_store *s, struct cpx_err *err);
 void cpx_store_committed(struct cpx_store *s); /* the fresh ones are fresh no more */
 /* The object is there and fits its name. */
@@ -81,6 +82,10 @@ struct cpx_image {
 	uint64_t clock;
 };
 
+/* An image of @m, which is emptied, as the one in @store will be; its records if it has them.
+ */
+int cpx_image_of_manifest(struct cpx_store *store, struct cpx_manifest *m,
+			  struct cpx_image **out, struct cpx_err *err);
 /* @want_state: without, only manifest and maps. */
 int cpx_image_load(struct cpx_store *store, const struct cpx_gen_id *id, bool want_state,
 		   struct cpx_image **out, struct cpx_err *err);
