@@ -502,8 +502,8 @@ static bool same_page(const struct entries *e, uint64_t i)
 }
 
 static int put_or_share(struct cpx_cap *c, struct cpx_mem_mm *mm, const struct cpx_mem_vma *v,
-			struct cpx_mem_src *src, const int fds[2], struct entries *e,
-			uint64_t start, uint64_t n, struct cpx_err *err)
+			struct cpx_mem_src *src, const int fds[2], bool stash,
+			struct entries *e, uint64_t start, uint64_t n, struct cpx_err *err)
 {
 	int rc = read_entries(fds[1], start, n, e->before, err);
 
@@ -525,7 +525,7 @@ static int put_or_share(struct cpx_cap *c, struct cpx_mem_mm *mm, const struct c
 						     (k - i) * CPX_PAGE, mm->parent->rec->space,
 						     from, err);
 		} else {
-			rc = put_pages(c, mm, v, src, from, start + k * CPX_PAGE, false, err);
+			rc = put_pages(c, mm, v, src, from, start + k * CPX_PAGE, stash, err);
 		}
 	}
 	return rc;
@@ -533,7 +533,8 @@ static int put_or_share(struct cpx_cap *c, struct cpx_mem_mm *mm, const struct c
 
 static int put_shared_range(struct cpx_cap *c, struct cpx_mem_mm *mm,
 			    const struct cpx_mem_vma *v, struct cpx_mem_src *src,
-			    const int fds[2], uint64_t start, uint64_t end, struct cpx_err *err)
+			    const int fds[2], bool stash, uint64_t start, uint64_t end,
+			    struct cpx_err *err)
 {
 	CPX_AUTO_FREE struct entries *e = malloc(sizeof(*e));
 	int rc = 0;
@@ -545,7 +546,7 @@ static int put_shared_range(struct cpx_cap *c, struct cpx_mem_mm *mm,
 
 		if (n > COMPARE)
 			n = COMPARE;
-		rc = put_or_share(c, mm, v, src, fds, e, start, n, err);
+		rc = put_or_share(c, mm, v, src, fds, stash, e, start, n, err);
 		start += n * CPX_PAGE;
 	}
 	return rc;
@@ -594,8 +595,8 @@ int cpx_mem_put_vma(struct cpx_cap *c, struct cpx_mem_mm *mm, const struct cpx_m
 		if (mm->early)
 			rc = put_hole(c, mm, hole, found.v[i][0], err);
 		if (rc == 0)
-			rc = compare ? put_shared_range(c, mm, v, src, fds, found.v[i][0],
-							found.v[i][1], err)
+			rc = compare ? put_shared_range(c, mm, v, src, fds, stash,
+							found.v[i][0], found.v[i][1], err)
 				     : put_pages(c, mm, v, src, found.v[i][0], found.v[i][1],
 						 stash, err);
 	}

@@ -2,10 +2,15 @@
 /*
  * torture.c - a process that changes its memory in every way that write tracking must see:
  * scattered and dense writes, by user code and by the kernel (read, getrandom), new and moved
- * and shrunk maps, madvise, mprotect, fork, exec of a child, huge pages, shared memory. Runs
- * until it is killed. usage: torture SEED
+ * and shrunk maps, madvise, reads of what was given back, mprotect, fork, children that live on
+ * copy-on-write memory or execute another program, huge pages, shared memory (anonymous,
+ * memfds that are written and punched without a mapping), and its own soft-dirty bits cleared
+ * behind the tracker's back. Runs until it is killed. usage: torture SEED
  */
+#include <fcntl.h>
+#include <linux/falloc.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -19,12 +24,15 @@
 #define PAGE 4096ul
 #define AREAS 24
 #define AREA_PAGES 512ul
+#define KEPT 2
 
 static struct area {
 	uint8_t *p;
 	size_t pages;
 	int shared;
+	int fd; /* of a memfd, -1: none */
 } areas[AREAS];
+static pid_t kept[KEPT]; /* children that live on */
 static uint64_t rng;
 
 static uint64_t rnd(uint64_t below)
@@ -37,14 +45,17 @@ static uint64_t rnd(uint64_t below)
 
 static void make(struct area *a)
 {
-	int kind = (int)rnd(4);
+	int kind = (int)rnd(5), type;
 	size_t pages = 1 + rnd(AREA_PAGES);
 
-	a->shared = kind == 3;
+	a->shared = kind >= 3;
+	a->fd = kind == 4 ? memfd_create("torture", MFD_CLOEXEC) : -1;
 	if (kind == 2)
 		pages = 1024;
-	a->p = mmap(NULL, pages * PAGE, PROT_READ | PROT_WRITE,
-		    (a->shared ? MAP_SHARED : MAP_PRIVATE) | MAP_ANONYMOUS, -1, 0);
+	if (a->fd >= 0 && ftruncate(a->fd, (off_t)(pages * PAGE)) < 0)
+		exit(2);
+	type = (a->shared ? MAP_SHARED : MAP_PRIVATE) | (a->fd < 0 ? MAP_ANONYMOUS : 0);
+	a->p = mmap(NULL, pages * PAGE, PROT_READ | PROT_WRITE, type, a->fd, 0);
 	if (a->p == MAP_FAILED)
 		exit(2);
 	a->pages = pages;
@@ -64,6 +75,40 @@ static void write_some(struct area *a)
 		exit(2);
 }
 
+static void unmake(struct area *a)
+{
+	munmap(a->p, a->pages * PAGE);
+	if (a->fd >= 0)
+		close(a->fd);
+}
+
+/* A memfd's content, without its mapping. */
+static void write_object(struct area *a)
+{
+	uint64_t at = rnd(a->pages) * PAGE;
+
+	if (a->fd < 0)
+		return;
+	if (pwrite(a->fd, &rng, sizeof(rng), (off_t)(at + rnd(PAGE - 8))) < 0)
+		exit(2);
+	if (rnd(4) == 0)
+		fallocate(a->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+			  (off_t)(rnd(a->pages) * PAGE), PAGE);
+}
+
+/* As any other tool might that looks for written pages. */
+static void clear_bits(void)
+{
+	int fd = open("/proc/self/clear_refs", O_WRONLY | O_CLOEXEC);
+
+	if (fd < 0)
+		return;
+	if (write(fd, "4", 1) < 0) {
+		/* a kernel without them */
+	}
+	close(fd);
+}
+
 static void move(struct area *a)
 {
 	size_t pages = 1 + rnd(AREA_PAGES);
@@ -76,6 +121,15 @@ static void move(struct area *a)
 		return; /* what is tracked apart is not one mapping any more */
 	a->p = p;
 	a->pages = pages;
+}
+
+/* What was given back and is only read then has pages, too. */
+static void read_some(struct area *a, size_t first, size_t n)
+{
+	volatile uint8_t sum = 0;
+
+	for (size_t i = first; i < first + n && i < a->pages; i++)
+		sum = (uint8_t)(sum + a->p[i * PAGE]);
 }
 
 static void advise(struct area *a)
@@ -92,6 +146,8 @@ static void advise(struct area *a)
 	if (a->shared)
 		return;
 	madvise(a->p + first * PAGE, n * PAGE, what[rnd(7)]);
+	if (rnd(2))
+		read_some(a, first, n);
 }
 
 static void protect(struct area *a)
@@ -131,6 +187,30 @@ static void child(void)
 	waitpid(pid, NULL, 0);
 }
 
+/* A child that lives on and writes to what it shares copy-on-write, or executes this again. */
+static void keep_child(const char *seed)
+{
+	struct timespec nap = { .tv_nsec = 700000 };
+	pid_t *k = &kept[rnd(KEPT)];
+
+	if (*k) {
+		kill(*k, SIGKILL);
+		waitpid(*k, NULL, 0);
+	}
+	*k = fork();
+	if (*k)
+		return;
+	memset(kept, 0, sizeof(kept));
+	if (rnd(2))
+		execl("/proc/self/exe", "torture", seed, "child", NULL);
+	for (;;) {
+		write_some(&areas[rnd(AREAS)]);
+		nanosleep(&nap, NULL);
+		if (rnd(400) == 0)
+			execl("/proc/self/exe", "torture", seed, "child", NULL);
+	}
+}
+
 static void *scribble(void *arg)
 {
 	static uint64_t counters[64][512];
@@ -155,9 +235,9 @@ int main(int argc, char **argv)
 	for (;;) {
 		struct area *a = &areas[rnd(AREAS)];
 
-		switch (rnd(16)) {
+		switch (rnd(20)) {
 		case 0:
-			munmap(a->p, a->pages * PAGE);
+			unmake(a);
 			make(a);
 			break;
 		case 1:
@@ -179,6 +259,20 @@ int main(int argc, char **argv)
 			break;
 		case 7:
 			free(malloc(1 + rnd(1 << 20)));
+			break;
+		case 8:
+			read_some(a, rnd(a->pages), 40);
+			break;
+		case 9:
+			write_object(a);
+			break;
+		case 10:
+			if (rnd(6) == 0)
+				clear_bits();
+			break;
+		case 11:
+			if (argc < 3 && rnd(30) == 0)
+				keep_child(argc > 1 ? argv[1] : "0");
 			break;
 		default:
 			write_some(a);
