@@ -39,6 +39,9 @@
 #define VDSO_MAX (1u << 20)
 #define STAT_FIELDS 52
 #define HUGE_SHIFT 26
+#ifndef HUGETLBFS_MAGIC
+#define HUGETLBFS_MAGIC 0x958458f6
+#endif
 
 /* A mapped file seen before, so that it is looked at once. */
 struct cpx_mem_file {
@@ -47,7 +50,7 @@ struct cpx_mem_file {
 	uint32_t file_id; /* 0: an obstacle */
 	struct cpx_mem_shm *shm;
 	uint32_t huge; /* MAP_HUGETLB and size, of a private mapping of the pool */
-	bool is_reg, refused;
+	bool is_reg, refused, hugetlb;
 	uint64_t size;
 };
 
@@ -106,6 +109,7 @@ static int look_at(struct cpx_cap *c, struct cpx_cap_task *t, const struct cpx_m
 	}
 	link[n] = 0;
 	fstatfs(fd, &fs);
+	f->hugetlb = (unsigned long)fs.f_type == HUGETLBFS_MAGIC;
 	f->is_reg = S_ISREG(st.st_mode);
 	f->size = (uint64_t)st.st_size;
 	if ((unsigned long)fs.f_type == SECRETMEM || never_why(link)) {
@@ -779,6 +783,25 @@ static struct cpx_mem_mm *parent_mm(const struct cpx_cap *c, const struct cpx_me
 	return NULL;
 }
 
+static bool on_hugetlbfs(const struct cpx_mem *m, const struct cpx_map *map)
+{
+	uint64_t dev = makedev(map->dev_major, map->dev_minor);
+
+	for (const struct cpx_mem_file *f = m->files; f; f = f->next)
+		if (f->dev == dev && f->ino == map->ino && f->hugetlb)
+			return true;
+	return false;
+}
+
+/* The kernel keeps no soft-dirty bits of huge pages of a pool. */
+static bool has_bits(const struct cpx_cap *c, const struct cpx_mem_vma *v)
+{
+	if (cpx_track_way(c->opts->track) != CPX_TRACK_SOFT)
+		return true;
+	return v->rec->kind != CPX_VMA_SHM_PRIVATE && !(v->rec->flags & MAP_HUGETLB) &&
+	       !(v->rec->kind == CPX_VMA_FILE_PRIVATE && on_hugetlbfs(c->mem, v->map));
+}
+
 /* What was written since the base, mapping by mapping; from now on all is tracked. */
 static int collect_writes(struct cpx_cap *c, struct cpx_mem_mm *mm, struct cpx_err *err)
 {
@@ -790,7 +813,7 @@ static int collect_writes(struct cpx_cap *c, struct cpx_mem_mm *mm, struct cpx_e
 		struct cpx_mem_vma *v = &mm->v[i];
 		int rc;
 
-		if (!cpx_mem_has_pages(v))
+		if (!cpx_mem_has_pages(v) || !has_bits(c, v))
 			continue;
 		rc = cpx_track_collect(mm->track, pagemap, v->rec->start, v->rec->end,
 				       &mm->dirty, err);
@@ -798,7 +821,7 @@ static int collect_writes(struct cpx_cap *c, struct cpx_mem_mm *mm, struct cpx_e
 			return rc;
 		v->covered = rc == 0 && c->incremental;
 	}
-	return 0;
+	return cpx_track_arm(mm->track, mm->t->home.code, err);
 }
 
 /* A process that cannot be tracked is saved in full each time. */

@@ -58,6 +58,7 @@ struct cpx_mem_shm {
 	bool sysv;
 	int fd; /* of our own, for reading */
 	struct cpx_rec_shm *rec;
+	struct cpx_known *known; /* borrowed from the tracker; NULL: none */
 };
 
 /* Bytes copied while the job is stopped, so that it need not wait for the image. */
@@ -128,6 +129,13 @@ int cpx_mem_cow_record(struct cpx_cap *c, struct cpx_mem_mm *mm, struct cpx_err 
 /* Queue bytes of a space that @reader gives, copied at once if @stash and there is room. */
 int cpx_mem_put(struct cpx_cap *c, uint32_t space, uint64_t off, uint64_t len,
 		cpx_page_reader reader, void *ctx, bool stash, struct cpx_err *err);
+/*
+ * The same for a space that is told by its content: what changed since the base is queued, the
+ * rest inherited.
+ */
+int cpx_mem_put_changed(struct cpx_cap *c, struct cpx_known *known, uint32_t space,
+			uint64_t off, uint64_t len, cpx_page_reader reader, void *ctx,
+			bool stash, struct cpx_err *err);
 int cpx_mem_read_src(void *ctx, uint64_t off, void *buf, size_t len, struct cpx_err *err);
 
 /* --- cap_mem.c -------------------------------------------------------------------------- */

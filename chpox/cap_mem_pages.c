@@ -20,7 +20,9 @@
 #include "base/clock.h"
 #include "base/fd.h"
 #include "cap_precopy.h"
+#include "known.h"
 #include "pagemap.h"
+#include "track.h"
 
 /* Bits of an entry of /proc/PID/pagemap. */
 #define ENTRY_PRESENT (1ull << 63)
@@ -30,10 +32,11 @@
 
 #define REGIONS 1024
 #define ENTRIES 65536u
-#define COMPARE 8192u	  /* entries at once */
-#define COW_MAX 500000	  /* ranges; what a record can hold */
-#define WATCH_NS 5000000  /* a look costs as much as writing some pages */
-#define PIECE (16u << 20) /* bytes queued at once, so that the watch gets its turn */
+#define COMPARE 8192u	    /* entries at once */
+#define COW_MAX 500000	    /* ranges; what a record can hold */
+#define WATCH_NS 5000000    /* a look costs as much as writing some pages */
+#define COMPARED (1u << 20) /* bytes read at once to be compared */
+#define PIECE (16u << 20)   /* bytes queued at once, so that the watch gets its turn */
 
 int cpx_mem_add_range(struct cpx_mem_ranges *r, uint64_t start, uint64_t end,
 		      struct cpx_err *err)
@@ -308,6 +311,46 @@ int cpx_mem_put(struct cpx_cap *c, uint32_t space, uint64_t off, uint64_t len,
 	return 0;
 }
 
+/* One stretch whose content is the same as in the base, or is not. */
+static int put_stretch(struct cpx_cap *c, bool same, uint32_t space, uint64_t off, uint64_t len,
+		       cpx_page_reader reader, void *ctx, bool stash, struct cpx_err *err)
+{
+	return same ? cpx_image_inherit(c->writer, space, off, len, err)
+		    : cpx_mem_put(c, space, off, len, reader, ctx, stash, err);
+}
+
+int cpx_mem_put_changed(struct cpx_cap *c, struct cpx_known *known, uint32_t space,
+			uint64_t off, uint64_t len, cpx_page_reader reader, void *ctx,
+			bool stash, struct cpx_err *err)
+{
+	CPX_AUTO_FREE uint8_t *buf = malloc(COMPARED);
+	uint64_t from = off; /* of the stretch under way */
+	bool same = false;
+
+	if (!buf)
+		return cpx_err_set(err, CPX_E_NOMEM, "no memory to compare pages");
+	for (uint64_t at = off; at < off + len; at += COMPARED) {
+		uint64_t n = off + len - at < COMPARED ? off + len - at : COMPARED;
+		int rc = reader(ctx, at, buf, n, err);
+
+		for (uint64_t i = 0; i < n && rc == 0; i += CPX_PAGE) {
+			bool now = cpx_known_same(known, at + i, buf + i) && c->incremental;
+
+			if (now == same || at + i == off) {
+				same = now;
+				continue;
+			}
+			rc = put_stretch(c, same, space, from, at + i - from, reader, ctx,
+					 stash, err);
+			from = at + i;
+			same = now;
+		}
+		if (rc < 0)
+			return rc;
+	}
+	return put_stretch(c, same, space, from, off + len - from, reader, ctx, stash, err);
+}
+
 /* The first range of @r that ends behind @at. */
 static size_t first_behind(const struct cpx_mem_ranges *r, uint64_t at)
 {
@@ -379,6 +422,9 @@ static int put_pages(struct cpx_cap *c, struct cpx_mem_mm *mm, const struct cpx_
 	uint32_t space = mm->rec->space;
 	int rc = 0;
 
+	if (mm->track && cpx_track_known(mm->track))
+		return cpx_mem_put_changed(c, cpx_track_known(mm->track), space, start,
+					   end - start, cpx_mem_read_src, src, stash, err);
 	if (!v->covered)
 		return cpx_mem_put(c, space, start, end - start, cpx_mem_read_src, src, stash,
 				   err);

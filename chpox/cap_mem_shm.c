@@ -22,6 +22,7 @@
 #include <unistd.h>
 
 #include "base/fd.h"
+#include "track.h"
 
 #ifndef HUGETLBFS_MAGIC
 #define HUGETLBFS_MAGIC 0x958458f6
@@ -111,6 +112,21 @@ static int log2_of(uint64_t v)
 	return n;
 }
 
+/* The same number in each generation, where it is tracked. */
+static uint32_t space_of(struct cpx_cap *c, struct cpx_mem_shm *s)
+{
+	/* numbers of SysV segments are their own */
+	uint64_t ino = s->ino | (s->sysv ? 1ull << 63 : 0);
+	struct cpx_track_mm *t = NULL;
+
+	if (c->opts->track && !c->dry_run)
+		t = cpx_track_object(c->opts->track, s->dev, ino);
+	if (!t)
+		return cpx_cap_id(c);
+	s->known = cpx_track_known(t);
+	return cpx_track_space(t);
+}
+
 static int fill(struct cpx_cap *c, struct cpx_cap_task *t, struct cpx_mem_shm *s,
 		const struct stat *st, const char *name, struct cpx_err *err)
 {
@@ -119,7 +135,7 @@ static int fill(struct cpx_cap *c, struct cpx_cap_task *t, struct cpx_mem_shm *s
 	int seals;
 
 	rec->id = cpx_cap_id(c);
-	rec->space = cpx_cap_id(c);
+	rec->space = space_of(c, s);
 	rec->size = (uint64_t)st->st_size;
 	rec->mode = st->st_mode & 07777;
 	rec->uid = st->st_uid;
@@ -234,7 +250,10 @@ static int put_one(struct cpx_cap *c, struct cpx_mem_shm *s, bool stash, struct 
 		end = ((uint64_t)hole + CPX_PAGE - 1) & ~(uint64_t)(CPX_PAGE - 1);
 		if (end <= at)
 			break;
-		rc = cpx_mem_put(c, s->rec->space, at, end - at, read_shm, s, stash, err);
+		rc = s->known ? cpx_mem_put_changed(c, s->known, s->rec->space, at, end - at,
+						    read_shm, s, stash, err)
+			      : cpx_mem_put(c, s->rec->space, at, end - at, read_shm, s, stash,
+					    err);
 		if (rc < 0)
 			return rc;
 		at = end;

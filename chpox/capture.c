@@ -441,6 +441,7 @@ static int stage_precopy(struct run *r, struct cpx_err *err)
 	const struct cpx_capture_opts *o = r->c.opts;
 
 	if (!r->c.incremental || o->after != CPX_AFTER_RUN ||
+	    cpx_track_way(o->track) != CPX_TRACK_WP ||
 	    (o->snapshot != CPX_SNAP_AUTO && o->snapshot != CPX_SNAP_PRECOPY))
 		return 0;
 	return cpx_precopy_run(&r->c, &r->c.precopy, err);
@@ -502,6 +503,7 @@ static int stage_homes(struct run *r, struct cpx_err *err)
 				t->threads[k].t.home = &t->mm_of->home;
 			continue;
 		}
+		cpx_track_parked(c->opts->track, t->pid);
 		rc = cpx_home_live(t->live, t->mem_fd, &t->home, err);
 		if (rc == CPX_E_UNSUPPORTED)
 			rc = cpx_cap_refuse(c, t, err, "%s",

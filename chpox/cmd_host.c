@@ -6,7 +6,6 @@
 #include <linux/capability.h>
 #include <linux/kcmp.h>
 #include <linux/sched.h>
-#include <linux/userfaultfd.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
@@ -26,14 +25,7 @@
 #include "base/cgroup.h"
 #include "ctl.h"
 #include "job_client.h"
-
-/* in newer headers than Debian 12's */
-#ifndef UFFD_FEATURE_WP_ASYNC
-#define UFFD_FEATURE_WP_ASYNC (1 << 15)
-#endif
-#ifndef UFFD_USER_MODE_ONLY
-#define UFFD_USER_MODE_ONLY 1
-#endif
+#include "track.h"
 
 static void print_obstacle(void *ctx, const char *line)
 {
@@ -196,13 +188,10 @@ static int probe_timer_list(char *say)
 	return access("/proc/timer_list", R_OK) == 0;
 }
 
-static int probe_wp_async(char *say)
+static int probe_changed_pages(char *say)
 {
-	struct uffdio_api api = { .api = UFFD_API, .features = UFFD_FEATURE_WP_ASYNC };
-	CPX_AUTO_FD fd = (int)syscall(SYS_userfaultfd, O_CLOEXEC | UFFD_USER_MODE_ONLY);
-
-	snprintf(say, SAY_MAX, "incremental checkpoints; since 6.7");
-	return fd >= 0 && !ioctl(fd, UFFDIO_API, &api);
+	/* there is always a way; "no" is the one that reads everything */
+	return cpx_track_probe(say, SAY_MAX) != CPX_TRACK_CONTENT;
 }
 
 static int probe_cgroup(char *say)
@@ -243,7 +232,7 @@ static const struct {
 	{ "set_tid",      true,  probe_set_tid,     "run as root on a kernel from 5.5" },
 	{ "timens",       false, probe_timens,      NULL },
 	{ "timer_list",   false, probe_timer_list,  NULL },
-	{ "wp-async",     false, probe_wp_async,    NULL },
+	{ "changed-pages",false, probe_changed_pages, NULL },
 	{ "cgroup2",      false, probe_cgroup,      NULL },
 	{ "module",       false, probe_module,      NULL },
 };

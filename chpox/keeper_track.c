@@ -9,8 +9,6 @@
 #include "base/log.h"
 #include "track.h"
 
-#define EXPORT_MAX 8192
-
 static void drop(struct keeper_track *t)
 {
 	cpx_track_free(t->track);
@@ -42,7 +40,7 @@ struct cpx_track *keeper_track_child(struct keeper_track *t)
 void keeper_track_give(struct keeper_track *t)
 {
 	int fds[CPX_TRACK_MMS_MAX];
-	char buf[EXPORT_MAX];
+	char buf[CPX_TRACK_EXPORT_MAX];
 	size_t len, nfds;
 
 	if (t->track &&
@@ -59,7 +57,7 @@ void keeper_track_forked(struct keeper_track *t)
 void keeper_track_take(struct keeper_track *t, bool committed)
 {
 	int fds[CPX_TRACK_MMS_MAX];
-	char buf[EXPORT_MAX];
+	char buf[CPX_TRACK_EXPORT_MAX];
 	size_t nfds = 0;
 	ssize_t n = -1;
 

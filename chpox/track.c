@@ -2,23 +2,23 @@
 /*
  * track.c - see track.h.
  *
- * Happy path: start (three calls in the process), then at each checkpoint collect mapping by
- * mapping. A mapping that is not covered is registered and armed on the way, so that the
- * next checkpoint finds its writes.
+ * Happy path: start (with write protection three calls in the process), then at each
+ * checkpoint collect mapping by mapping, and arm. A mapping that is not covered is registered
+ * and armed on the way, so that the next checkpoint finds its writes.
  *
- * WRITTEN is asked for together with PRESENT or SWAPPED: asked alone it would mark holes, and
- * build page tables for them.
+ * Soft-dirty bits belong to everybody: whoever else clears them takes our writes away. So the
+ * page that injected calls live in, which is written after each clearing when it is put
+ * back, is a witness: without its bit nothing counts as covered. It is asked before it is
+ * written again.
  */
 #include "track.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <inttypes.h>
 #include <linux/userfaultfd.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -27,29 +27,34 @@
 #include "base/fd.h"
 #include "base/tracee.h"
 #include "cap_mem.h"
-#include "pagemap.h"
+#include "known.h"
+#include "track_ways.h"
 
 #ifndef UFFD_USER_MODE_ONLY
 #define UFFD_USER_MODE_ONLY 1
 #endif
-#ifndef UFFD_FEATURE_WP_HUGETLBFS_SHMEM
-#define UFFD_FEATURE_WP_HUGETLBFS_SHMEM (1ull << 12)
-#endif
-#define WP_ASYNC (1ull << 15) /* UFFD_FEATURE_WP_ASYNC, 6.7 */
 
-#define REGIONS 2048
 #define FIRST_SPACE (1u << 24) /* above all numbers that one generation counts up to */
-#define EXPORT_MAGIC 0x314b5254u
+#define EXPORT_MAGIC 0x324b5254u
 
 struct cpx_track_mm {
+	/* a process: @dev is 0 */
 	pid_t pid;
 	uint64_t born; /* start time of the process, clock ticks */
-	int uffd;
+	/* or a shared memory object */
+	uint64_t dev, ino;
+
 	uint32_t space;
 	bool seen;
+	int uffd;		 /* write protection; -1: none */
+	uint64_t witness;	 /* soft-dirty bits: a page whose bit must be there; 0: never
+				    cleared */
+	bool covered;		 /* soft-dirty bits: in this checkpoint the witness spoke */
+	struct cpx_known *known; /* content; NULL: none */
 };
 
 struct cpx_track {
+	enum cpx_track_way way;
 	struct cpx_gen_id base;
 	bool has_base;
 	uint32_t next_space;
@@ -60,45 +65,39 @@ struct cpx_track {
 /* --- the tracker ---------------------------------------------------------------------------
  */
 
-static int set_up_uffd(int fd)
+enum cpx_track_way cpx_track_probe(char *say, size_t size)
 {
-	struct uffdio_api api = { .api = UFFD_API,
-				  .features = WP_ASYNC | UFFD_FEATURE_WP_HUGETLBFS_SHMEM };
+	char wp[80], soft[80];
 
-	return ioctl(fd, UFFDIO_API, &api);
-}
-
-/* One process's probe of its own kernel: asynchronous mode and the scan. */
-static bool kernel_can(void)
-{
-	CPX_AUTO_FD uffd =
-		(int)syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK | UFFD_USER_MODE_ONLY);
-	CPX_AUTO_FD map = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
-	struct pm_scan_arg a = { .size = sizeof(a),
-				 .end = CPX_PAGE,
-				 .category_mask = PM_WRITTEN,
-				 .return_mask = PM_WRITTEN };
-	struct page_region v;
-
-	a.vec = (uintptr_t)&v;
-	a.vec_len = 1;
-	return uffd >= 0 && map >= 0 && set_up_uffd(uffd) == 0 && ioctl(map, PM_SCAN, &a) >= 0;
+	if (cpx_wp_probe(wp, sizeof(wp)) == 0) {
+		snprintf(say, size, "asynchronous write protection and PAGEMAP_SCAN");
+		return CPX_TRACK_WP;
+	}
+	if (cpx_soft_probe(soft, sizeof(soft)) == 0) {
+		snprintf(say, size, "soft-dirty bits (%s)", wp);
+		return CPX_TRACK_SOFT;
+	}
+	snprintf(say, size, "content hashes: all is read, what changed is stored (%s; %s)", wp,
+		 soft);
+	return CPX_TRACK_CONTENT;
 }
 
 int cpx_track_new(struct cpx_track **out, struct cpx_err *err)
 {
-	struct cpx_track *tr;
+	struct cpx_track *tr = calloc(1, sizeof(*tr));
+	char say[200];
 
-	if (!kernel_can())
-		return cpx_err_set(
-			err, CPX_E_UNSUPPORTED,
-			"the kernel cannot note written pages (Linux 6.7 or newer can)");
-	tr = calloc(1, sizeof(*tr));
 	if (!tr)
 		return cpx_err_set(err, CPX_E_NOMEM, "no memory to track writes");
+	tr->way = cpx_track_probe(say, sizeof(say));
 	tr->next_space = FIRST_SPACE;
 	*out = tr;
 	return 0;
+}
+
+enum cpx_track_way cpx_track_way(const struct cpx_track *tr)
+{
+	return tr->way;
 }
 
 static void free_mm(struct cpx_track_mm *mm)
@@ -106,6 +105,7 @@ static void free_mm(struct cpx_track_mm *mm)
 	if (!mm)
 		return;
 	cpx_close(&mm->uffd);
+	cpx_known_free(mm->known);
 	free(mm);
 }
 
@@ -144,13 +144,22 @@ static uint64_t birth_of(pid_t pid)
 	return p ? strtoull(p, NULL, 10) : 0;
 }
 
+/* Found for the first time in this checkpoint: its content is compared anew. */
+static struct cpx_track_mm *found(struct cpx_track_mm *mm)
+{
+	if (!mm->seen && mm->known)
+		cpx_known_begin(mm->known);
+	mm->seen = true;
+	return mm;
+}
+
 struct cpx_track_mm *cpx_track_find(struct cpx_track *tr, pid_t pid)
 {
 	for (size_t i = 0; i < tr->n; i++) {
-		if (tr->mms[i]->pid == pid && tr->mms[i]->born == birth_of(pid)) {
-			tr->mms[i]->seen = true;
-			return tr->mms[i];
-		}
+		struct cpx_track_mm *mm = tr->mms[i];
+
+		if (!mm->dev && mm->pid == pid && mm->born == birth_of(pid))
+			return found(mm);
 	}
 	return NULL;
 }
@@ -206,7 +215,7 @@ static int fetch_uffd(struct cpx_tracee *leader, int *out, struct cpx_err *err)
 	if (cpx_tcall(leader, &closed, rc < 0 ? NULL : err, SYS_close, (uint64_t)there) < 0 &&
 	    rc == 0)
 		return CPX_E_GONE;
-	if (rc == 0 && set_up_uffd(fd) < 0)
+	if (rc == 0 && cpx_wp_set_up(fd) < 0)
 		rc = cpx_err_sys(err, errno, "set up write tracking of process %d",
 				 leader->pid);
 	if (rc == 0)
@@ -214,8 +223,9 @@ static int fetch_uffd(struct cpx_tracee *leader, int *out, struct cpx_err *err)
 	return rc;
 }
 
-int cpx_track_start(struct cpx_track *tr, struct cpx_tracee *leader, struct cpx_track_mm **out,
-		    struct cpx_err *err)
+/* A new entry; @mm says what it is of. */
+static int add(struct cpx_track *tr, const struct cpx_track_mm *what, bool by_content,
+	       struct cpx_track_mm **out, struct cpx_err *err)
 {
 	struct cpx_track_mm *mm;
 	int rc;
@@ -226,99 +236,120 @@ int cpx_track_start(struct cpx_track *tr, struct cpx_tracee *leader, struct cpx_
 	mm = calloc(1, sizeof(*mm));
 	if (!mm)
 		return cpx_err_set(err, CPX_E_NOMEM, "no memory to track writes");
-	*mm = (struct cpx_track_mm){ .pid = leader->pid,
-				     .born = birth_of(leader->pid),
-				     .uffd = -1,
-				     .space = tr->next_space,
-				     .seen = true };
-	rc = fetch_uffd(leader, &mm->uffd, err);
+	*mm = *what;
+	rc = by_content ? cpx_known_new(0, &mm->known, err) : 0;
 	if (rc < 0) {
-		free_mm(mm);
+		free(mm);
 		return rc;
 	}
-	tr->next_space++;
+	mm->space = tr->next_space++;
+	mm->seen = true;
 	tr->mms[tr->n++] = mm;
 	*out = mm;
 	return 0;
 }
 
+int cpx_track_start(struct cpx_track *tr, struct cpx_tracee *leader, struct cpx_track_mm **out,
+		    struct cpx_err *err)
+{
+	struct cpx_track_mm mm = { .pid = leader->pid,
+				   .born = birth_of(leader->pid),
+				   .uffd = -1 };
+	int rc = tr->way == CPX_TRACK_WP ? fetch_uffd(leader, &mm.uffd, err) : 0;
+
+	if (rc == 0)
+		rc = add(tr, &mm, tr->way == CPX_TRACK_CONTENT, out, err);
+	if (rc < 0)
+		cpx_close(&mm.uffd);
+	return rc;
+}
+
+struct cpx_track_mm *cpx_track_object(struct cpx_track *tr, uint64_t dev, uint64_t ino)
+{
+	struct cpx_track_mm what = { .dev = dev, .ino = ino, .uffd = -1 }, *mm;
+
+	for (size_t i = 0; i < tr->n; i++)
+		if (tr->mms[i]->dev == dev && tr->mms[i]->ino == ino)
+			return found(tr->mms[i]);
+	return add(tr, &what, true, &mm, NULL) < 0 ? NULL : mm;
+}
+
+struct cpx_known *cpx_track_known(const struct cpx_track_mm *mm)
+{
+	return mm->known;
+}
+
 /* --- collecting ----------------------------------------------------------------------------
  */
 
-/* List what was written and arm it again. Return: 0, 1 not covered, or an error. */
-static int scan(int pagemap_fd, uint64_t start, uint64_t end, struct cpx_mem_ranges *dirty,
-		struct cpx_err *err)
-{
-	CPX_AUTO_FREE struct page_region *v = malloc(REGIONS * sizeof(*v));
-
-	if (!v)
-		return cpx_err_set(err, CPX_E_NOMEM, "no memory for page ranges");
-	while (start < end) {
-		struct pm_scan_arg a = {
-			.size = sizeof(a),
-			.flags = PM_WP_MATCHING | PM_CHECK_WPASYNC,
-			.start = start,
-			.end = end,
-			.vec = (uintptr_t)v,
-			.vec_len = REGIONS,
-			.category_mask = PM_WRITTEN,
-			.category_anyof_mask = PM_PRESENT | PM_SWAPPED,
-			.return_mask = PM_WRITTEN,
-		};
-		int n = ioctl(pagemap_fd, PM_SCAN, &a);
-
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n < 0 && errno == EPERM)
-			return 1;
-		if (n < 0)
-			return cpx_err_sys(err, errno, "scan pages at 0x%" PRIx64, start);
-		for (int i = 0; i < n; i++) {
-			int rc = cpx_mem_add_range(dirty, v[i].start, v[i].end, err);
-
-			if (rc < 0)
-				return rc;
-		}
-		if (a.walk_end <= start)
-			break;
-		start = a.walk_end;
-	}
-	return 0;
-}
-
-int cpx_track_collect(struct cpx_track_mm *mm, int pagemap_fd, uint64_t start, uint64_t end,
+static int collect_wp(struct cpx_track_mm *mm, int pagemap_fd, uint64_t start, uint64_t end,
 		      struct cpx_mem_ranges *dirty, struct cpx_err *err)
 {
-	struct uffdio_register reg = { .range = { .start = start, .len = end - start },
-				       .mode = UFFDIO_REGISTER_MODE_WP };
 	struct cpx_mem_ranges all = { 0 };
-	int rc = scan(pagemap_fd, start, end, dirty, err);
+	int rc = cpx_wp_scan(pagemap_fd, start, end, dirty, err);
 
 	if (rc != 1)
 		return rc;
 	/* refused ranges (another program after exec, a userfaultfd of the job) stay uncovered
 	 */
-	if (ioctl(mm->uffd, UFFDIO_REGISTER, &reg) == 0)
-		scan(pagemap_fd, start, end, &all, NULL);
+	if (cpx_wp_register(mm->uffd, start, end) == 0)
+		cpx_wp_scan(pagemap_fd, start, end, &all, NULL);
 	free(all.v);
 	return 1;
+}
+
+void cpx_track_parked(struct cpx_track *tr, pid_t pid)
+{
+	char path[64];
+
+	if (!tr || tr->way != CPX_TRACK_SOFT)
+		return;
+	snprintf(path, sizeof(path), "/proc/%d/pagemap", pid);
+	CPX_AUTO_FD map = open(path, O_RDONLY | O_CLOEXEC);
+	for (size_t i = 0; i < tr->n; i++) {
+		struct cpx_track_mm *mm = tr->mms[i];
+
+		if (!mm->dev && mm->pid == pid)
+			mm->covered =
+				map >= 0 && mm->witness && cpx_soft_is_set(map, mm->witness);
+	}
+}
+
+int cpx_track_collect(struct cpx_track_mm *mm, int pagemap_fd, uint64_t start, uint64_t end,
+		      struct cpx_mem_ranges *dirty, struct cpx_err *err)
+{
+	if (mm->uffd >= 0)
+		return collect_wp(mm, pagemap_fd, start, end, dirty, err);
+	return mm->covered ? cpx_soft_scan(pagemap_fd, start, end, dirty, err) : 1;
+}
+
+int cpx_track_arm(struct cpx_track_mm *mm, uint64_t witness, struct cpx_err *err)
+{
+	if (mm->uffd >= 0 || mm->known)
+		return 0;
+	mm->witness = witness;
+	return cpx_soft_clear(mm->pid, err);
 }
 
 int cpx_track_peek(int pagemap_fd, uint64_t start, uint64_t end, struct cpx_mem_ranges *dirty,
 		   struct cpx_err *err)
 {
-	int rc = scan(pagemap_fd, start, end, dirty, err);
+	int rc = cpx_wp_scan(pagemap_fd, start, end, dirty, err);
 
 	return rc == CPX_E_GONE ? 1 : rc;
 }
 
 size_t cpx_track_list(const struct cpx_track *tr, struct cpx_track_mm **mms, pid_t *pids)
 {
+	size_t n = 0;
+
 	for (size_t i = 0; i < tr->n; i++) {
-		mms[i] = tr->mms[i];
-		pids[i] = tr->mms[i]->pid;
+		if (tr->mms[i]->dev)
+			continue;
+		mms[n] = tr->mms[i];
+		pids[n++] = tr->mms[i]->pid;
 	}
-	return tr->n;
+	return n;
 }
 
 void cpx_track_clear(struct cpx_track *tr)
@@ -331,6 +362,8 @@ void cpx_track_clear(struct cpx_track *tr)
 /* --- handing over --------------------------------------------------------------------------
  */
 
+enum { FD_NONE = 0, FD_UFFD, FD_KNOWN };
+
 int cpx_track_export(const struct cpx_track *tr, void *buf, size_t size, size_t *len, int *fds,
 		     size_t *nfds, struct cpx_err *err)
 {
@@ -338,6 +371,7 @@ int cpx_track_export(const struct cpx_track *tr, void *buf, size_t size, size_t 
 	int rc = 0;
 
 	cpx_buf_u32(&b, EXPORT_MAGIC);
+	cpx_buf_u8(&b, tr->way);
 	cpx_buf_put(&b, tr->base.job, sizeof(tr->base.job));
 	cpx_buf_u64(&b, tr->base.epoch);
 	cpx_buf_u64(&b, tr->base.seq);
@@ -346,30 +380,70 @@ int cpx_track_export(const struct cpx_track *tr, void *buf, size_t size, size_t 
 	cpx_buf_u32(&b, tr->next_space);
 	cpx_buf_u32(&b, (uint32_t)tr->n);
 	for (size_t i = 0; i < tr->n; i++) {
-		cpx_buf_u32(&b, (uint32_t)tr->mms[i]->pid);
-		cpx_buf_u64(&b, tr->mms[i]->born);
-		cpx_buf_u32(&b, tr->mms[i]->space);
+		const struct cpx_track_mm *mm = tr->mms[i];
+
+		cpx_buf_u32(&b, (uint32_t)mm->pid);
+		cpx_buf_u64(&b, mm->born);
+		cpx_buf_u64(&b, mm->dev);
+		cpx_buf_u64(&b, mm->ino);
+		cpx_buf_u32(&b, mm->space);
+		cpx_buf_u64(&b, mm->witness);
+		cpx_buf_u8(&b, mm->known ? FD_KNOWN : mm->uffd >= 0 ? FD_UFFD : FD_NONE);
 	}
 	if (b.failed || b.len > size) {
 		rc = cpx_err_set(err, CPX_E_LIMIT, "too much to hand over");
 	} else {
 		memcpy(buf, b.data, b.len);
 		*len = b.len;
-		*nfds = tr->n;
-		for (size_t i = 0; i < tr->n; i++)
-			fds[i] = tr->mms[i]->uffd;
+		*nfds = 0;
+		for (size_t i = 0; i < tr->n; i++) {
+			const struct cpx_track_mm *mm = tr->mms[i];
+
+			if (mm->known || mm->uffd >= 0)
+				fds[(*nfds)++] = mm->known ? cpx_known_fd(mm->known) : mm->uffd;
+		}
 	}
 	cpx_buf_free(&b);
 	return rc;
 }
 
-static int read_export(struct cpx_track *tr, struct cpx_rd *r, const int *fds, size_t nfds)
+/* One entry; @fds are taken from *@next on. Return: 0 or -1. */
+static int read_entry(struct cpx_track *tr, struct cpx_rd *r, const int *fds, size_t nfds,
+		      size_t *next)
+{
+	struct cpx_track_mm *mm = calloc(1, sizeof(*mm));
+	int fd = -1, kind;
+
+	if (!mm)
+		return -1;
+	mm->uffd = -1;
+	tr->mms[tr->n++] = mm;
+	mm->pid = (pid_t)cpx_rd_u32(r);
+	mm->born = cpx_rd_u64(r);
+	mm->dev = cpx_rd_u64(r);
+	mm->ino = cpx_rd_u64(r);
+	mm->space = cpx_rd_u32(r);
+	mm->witness = cpx_rd_u64(r);
+	kind = cpx_rd_u8(r);
+	if (r->failed || kind > FD_KNOWN || (kind != FD_NONE && *next == nfds))
+		return -1;
+	if (kind != FD_NONE)
+		fd = fds[(*next)++];
+	if (kind == FD_KNOWN)
+		return cpx_known_attach(fd, &mm->known, NULL);
+	mm->uffd = fd;
+	return 0;
+}
+
+static int read_export(struct cpx_track *tr, struct cpx_rd *r, const int *fds, size_t nfds,
+		       size_t *next)
 {
 	const void *job, *nonce;
 	uint32_t n;
 
 	if (cpx_rd_u32(r) != EXPORT_MAGIC)
 		return -1;
+	tr->way = cpx_rd_u8(r);
 	job = cpx_rd_bytes(r, sizeof(tr->base.job));
 	tr->base.epoch = cpx_rd_u64(r);
 	tr->base.seq = cpx_rd_u64(r);
@@ -377,24 +451,16 @@ static int read_export(struct cpx_track *tr, struct cpx_rd *r, const int *fds, s
 	tr->has_base = cpx_rd_u8(r);
 	tr->next_space = cpx_rd_u32(r);
 	n = cpx_rd_u32(r);
-	if (r->failed || n != nfds || n > CPX_TRACK_MMS_MAX)
+	if (r->failed || n > CPX_TRACK_MMS_MAX || tr->way > CPX_TRACK_CONTENT)
 		return -1;
 	memcpy(tr->base.job, job, sizeof(tr->base.job));
 	memcpy(tr->base.nonce, nonce, sizeof(tr->base.nonce));
 	tr->base.job[sizeof(tr->base.job) - 1] = 0;
 	tr->base.nonce[sizeof(tr->base.nonce) - 1] = 0;
-	for (uint32_t i = 0; i < n; i++) {
-		struct cpx_track_mm *mm = calloc(1, sizeof(*mm));
-
-		if (!mm)
+	for (uint32_t i = 0; i < n; i++)
+		if (read_entry(tr, r, fds, nfds, next) < 0)
 			return -1;
-		mm->pid = (pid_t)cpx_rd_u32(r);
-		mm->born = cpx_rd_u64(r);
-		mm->space = cpx_rd_u32(r);
-		mm->uffd = fds[i];
-		tr->mms[tr->n++] = mm;
-	}
-	return r->failed ? -1 : 0;
+	return r->failed || *next != nfds ? -1 : 0;
 }
 
 int cpx_track_import(const void *buf, size_t len, const int *fds, size_t nfds,
@@ -402,13 +468,14 @@ int cpx_track_import(const void *buf, size_t len, const int *fds, size_t nfds,
 {
 	struct cpx_track *tr = calloc(1, sizeof(*tr));
 	struct cpx_rd r = cpx_rd_init(buf, len);
+	size_t next = 0;
 
-	if (tr && read_export(tr, &r, fds, nfds) == 0) {
+	if (tr && read_export(tr, &r, fds, nfds, &next) == 0) {
 		*out = tr;
 		return 0;
 	}
-	for (size_t i = tr ? tr->n : 0; i < nfds; i++)
-		close(fds[i]);
+	while (next < nfds)
+		close(fds[next++]);
 	cpx_track_free(tr);
 	return cpx_err_set(err, CPX_E_FORMAT, "the tracker that was handed over is damaged");
 }

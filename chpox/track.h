@@ -2,11 +2,18 @@
 /*
  * track.h - which pages of a job were written since its last checkpoint.
  *
- * Asynchronous userfaultfd write protection: a userfaultfd is made inside each process
- * (Linux binds it to the address space), taken out, and its number in the process closed
- * again; from then on the kernel notes first writes without telling or stopping anybody, and
- * PAGEMAP_SCAN lists and re-arms. Needs Linux 6.7; elsewhere cpx_track_new() says so and
- * checkpoints are full.
+ * Three ways, the first that the kernel has (tried out, not guessed from its version):
+ *
+ * write protection  A userfaultfd is made inside each process (Linux binds it to the address
+ *		     space), taken out, and its number in the process closed again; from then on
+ *		     the kernel notes first writes without telling or stopping anybody, and
+ *		     PAGEMAP_SCAN lists and re-arms. Linux 6.7.
+ * soft-dirty bits   The kernel notes writes in its page tables; they are read and cleared in
+ *		     the pause. Anybody may clear them: a witness tells (track.c).
+ * content	     All is read and compared with hashes of what it was (known.h).
+ *
+ * Shared memory objects are told by their content with each way: they may be written without
+ * a mapping, and by processes that are not the job's.
  *
  * What is tracked belongs to an address space and a range of it. Whatever was not covered
  * when it was last collected (new maps, mremap, another program after exec, a forked
@@ -27,17 +34,24 @@
 
 #include "../store/image.h"
 
-struct cpx_cap_task;
 struct cpx_err;
+struct cpx_known;
 struct cpx_mem_ranges;
 struct cpx_tracee;
 struct cpx_track;
 struct cpx_track_mm;
 
-#define CPX_TRACK_MMS_MAX 200 /* address spaces; more are not tracked */
+#define CPX_TRACK_MMS_MAX 240	   /* address spaces and shared objects; more are not tracked */
+#define CPX_TRACK_EXPORT_MAX 16384 /* bytes of a description */
 
-/* Return: 0, CPX_E_UNSUPPORTED where the kernel cannot, CPX_E_NOMEM. */
+enum cpx_track_way { CPX_TRACK_WP = 0, CPX_TRACK_SOFT, CPX_TRACK_CONTENT };
+
+/* What this machine has; @say: which, and why none before it. */
+enum cpx_track_way cpx_track_probe(char *say, size_t size);
+
+/* Return: 0 or CPX_E_NOMEM. */
 int cpx_track_new(struct cpx_track **out, struct cpx_err *err);
+enum cpx_track_way cpx_track_way(const struct cpx_track *tr);
 void cpx_track_free(struct cpx_track *tr);
 
 /* The generation that the noted writes are relative to; NULL: none, the next one is full. */
@@ -58,6 +72,22 @@ void cpx_track_drop(struct cpx_track *tr, struct cpx_track_mm *mm);
 void cpx_track_sweep(struct cpx_track *tr);
 
 /*
+ * cpx_track_object() - the tracked shared memory object; made if it is not there. NULL: no
+ * room for it.
+ * cpx_track_known() - the table to compare content with (CONTENT, and all objects), or NULL.
+ */
+struct cpx_track_mm *cpx_track_object(struct cpx_track *tr, uint64_t dev, uint64_t ino);
+struct cpx_known *cpx_track_known(const struct cpx_track_mm *mm);
+
+/*
+ * A process was parked and nothing written into it yet: cpx_track_parked(). Later collect each
+ * mapping, then cpx_track_arm(). @tr: may be NULL.
+ * @witness: a page that is written after that and before the process goes on (SOFT).
+ */
+void cpx_track_parked(struct cpx_track *tr, pid_t pid);
+int cpx_track_arm(struct cpx_track_mm *mm, uint64_t witness, struct cpx_err *err);
+
+/*
  * cpx_track_collect() - pages of [@start, @end), one mapping, written since it was last
  * collected; they are armed again in the same step.
  * @pagemap_fd: of the process, opened for this checkpoint.
@@ -67,11 +97,13 @@ void cpx_track_sweep(struct cpx_track *tr);
 int cpx_track_collect(struct cpx_track_mm *mm, int pagemap_fd, uint64_t start, uint64_t end,
 		      struct cpx_mem_ranges *dirty, struct cpx_err *err);
 
-/* The same without covering what is not covered; while the job runs. 1: not covered, or gone.
+/*
+ * The same without covering what is not covered; while the job runs (WP alone). 1: not
+ * covered, or gone.
  */
 int cpx_track_peek(int pagemap_fd, uint64_t start, uint64_t end, struct cpx_mem_ranges *dirty,
 		   struct cpx_err *err);
-/* All address spaces, CPX_TRACK_MMS_MAX at most. Return: how many. */
+/* All address spaces (no objects), CPX_TRACK_MMS_MAX at most. Return: how many. */
 size_t cpx_track_list(const struct cpx_track *tr, struct cpx_track_mm **mms, pid_t *pids);
 /* Forget everything: the next generation is full. */
 void cpx_track_clear(struct cpx_track *tr);

@@ -9,6 +9,9 @@
  *	run NAME	state program NAME: start, dump (it dies), restore, judge
  *	dump NAME	start and dump; the image and all of /st/NAME leave with the archive
  *	restore NAME	restore what an earlier machine's archive brought, judge
+ *	incr WAY	incremental generations against full ones (tests/incremental), by the
+ *			kernel's own best WAY of finding changed pages, which must be this one
+ *			(wp, soft), or by a lesser one that is forced (soft-forced, content)
  *
  * Output on the console, after "RIG: ", is TAP. "RIG-RC=n" at the end is the authority (0 all
  * is well); the machine also ends with it through isa-debug-exit where ioperm() is there.
@@ -41,6 +44,7 @@
 
 #define EXIT_PORT 0xf4
 #define LIMIT_MS 60000
+#define INCR_MS 20000 /* one incremental generation, without any acceleration */
 
 #define TIMES "/st/.times" /* what cpio does not carry: the nanoseconds of times */
 
@@ -176,9 +180,9 @@ static pid_t spawn(char *const argv[], const char *log)
 }
 
 /* Run to its end. Return: exit status, 128 + signal, or -1 when out of time. */
-static int run_to_end(char *const argv[], const char *log)
+static int run_to_end(char *const argv[], const char *log, int64_t limit_ms)
 {
-	int64_t until = now_ms() + LIMIT_MS;
+	int64_t until = now_ms() + limit_ms;
 	pid_t pid = spawn(argv, log);
 	int st;
 
@@ -290,7 +294,7 @@ static const char *dump(const char *name)
 	fclose(f);
 	pid[strcspn(pid, "\n")] = '\0';
 	pause_ms(100);
-	if (run_to_end(argv, tool) != 0)
+	if (run_to_end(argv, tool, LIMIT_MS) != 0)
 		return "dump failed";
 	for (int i = 0; i < 500; i++) {
 		int st;
@@ -311,7 +315,7 @@ static const char *restore(const char *name)
 
 	snprintf(image, sizeof(image), "/st/%s/img", name);
 	snprintf(tool, sizeof(tool), "/st/%s/tool", name);
-	if (run_to_end(argv, tool) != 0)
+	if (run_to_end(argv, tool, LIMIT_MS) != 0)
 		return "restore failed";
 	pause_ms(100);
 	snprintf(path, sizeof(path), "/st/%s/go", name);
@@ -326,6 +330,49 @@ static const char *restore(const char *name)
 		fclose(f);
 	}
 	return strncmp(answer, "PASS", 4) == 0 ? NULL : "differs";
+}
+
+static const struct incr_way {
+	const char *name, *fault, *says;
+} incr_ways[] = {
+	{ "wp", "", "asynchronous write protection" },
+	{ "soft", "", "soft-dirty bits" },
+	{ "soft-forced", "track.wp:1:errno=38+", "soft-dirty bits" },
+	{ "content", "track.wp:1:errno=38+,track.soft:1:errno=38+", "content hashes" },
+};
+
+static const char *incremental(const struct incr_way *way, char *result, size_t size)
+{
+	char *gens = getenv("RIG_GENERATIONS"), log[160], store[64], line[512] = "";
+	char *argv[] = { "/bin/oracle", store, gens, "1", "/bin/torture", "1", NULL };
+	FILE *f;
+	int rc;
+
+	if (!gens)
+		return "RIG_GENERATIONS is not set";
+	snprintf(log, sizeof(log), "/st/%s", way->name);
+	mkdir(log, 0755);
+	snprintf(log, sizeof(log), "/st/%s/tool", way->name);
+	snprintf(store, sizeof(store), "/st/%s/store", way->name);
+	setenv("CHPOX_FAULT", way->fault, 1);
+	rc = run_to_end(argv, log, atoi(gens) * INCR_MS);
+	unsetenv("CHPOX_FAULT");
+	f = fopen(log, "re");
+	if (f && fgets(line, sizeof(line), f))
+		line[strcspn(line, "\n")] = '\0';
+	if (f)
+		fclose(f);
+	snprintf(result, size, "%.180s", rc < 0 ? "out of time" : line);
+	return rc == 0 && strncmp(line, "ok ", 3) == 0 && strstr(line, way->says) ? NULL
+										  : result;
+}
+
+static const char *incremental_by(const char *name, char *result, size_t size)
+{
+	for (size_t i = 0; i < sizeof(incr_ways) / sizeof(incr_ways[0]); i++)
+		if (strcmp(name, incr_ways[i].name) == 0)
+			return incremental(&incr_ways[i], result, size);
+	return "no such way";
 }
 
 static int remove_entry(const char *path, const struct stat *st, int type, struct FTW *ftw)
@@ -352,11 +399,13 @@ static void do_line(struct rig *rig, const char *verb, const char *name)
 		rig->dumps++;
 	} else if (strcmp(verb, "restore") == 0) {
 		why = restore(name);
+	} else if (strcmp(verb, "incr") == 0) {
+		why = incremental_by(name, result, sizeof(result));
 	} else {
 		why = "no such verb";
 	}
 	verdict(rig, verb, name, why);
-	if (strcmp(verb, "run") == 0) {
+	if (strcmp(verb, "run") == 0 || strcmp(verb, "incr") == 0) {
 		char dir[128];
 
 		snprintf(dir, sizeof(dir), "/st/%s", name);

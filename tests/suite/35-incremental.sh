@@ -1,6 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-or-later
-# What an incremental generation holds is what a full one of the same instant holds.
+# What an incremental generation holds is what a full one of the same instant holds, by the
+# kernel's way of finding changed pages and by comparing their content.
 #   GENERATIONS=n SEEDS="…"   how much of it
 set -u
 cd "$(dirname "$0")/../.." || exit 1
@@ -9,7 +10,10 @@ store=$(mktemp -d "${TMPDIR:-/tmp}/chpox-incr.XXXXXX") || exit 1
 trap 'rm -rf "$store"' EXIT
 rc=0
 for seed in ${SEEDS:-1 2}; do
-	"$B/oracle" "$store/$seed" "${GENERATIONS:-40}" "$seed" "$B/torture" "$seed" || rc=1
-	rm -rf "${store:?}/$seed"
+	for forced in '' track.wp:1:errno=38+,track.soft:1:errno=38+; do
+		CHPOX_FAULT=$forced "$B/oracle" "$store/$seed" "${GENERATIONS:-40}" "$seed" \
+			"$B/torture" "$seed" || rc=1
+		rm -rf "${store:?}/$seed"
+	done
 done
 exit $rc
