@@ -17,6 +17,7 @@
 #include "base/err.h"
 #include "base/fd.h"
 #include "ctl.h"
+#include "every.h"
 #include "job_client.h"
 
 #define AT_ONCE 4 /* requests of --all that are under way together */
@@ -73,17 +74,18 @@ static int retention_options(const struct cpx_args *a, json_t *req, struct cpx_e
 	return 0;
 }
 
-/* The options that run and mark share. */
-static int common_options(const struct cpx_args *a, json_t *req, struct cpx_err *err)
+/* The options that run and mark share. @otherwise: --every where it is not given. */
+static int common_options(const struct cpx_args *a, json_t *req, const char *otherwise,
+			  struct cpx_err *err)
 {
-	const char *name = cpx_arg(a, "name"), *every = cpx_arg(a, "every");
-	int64_t ns = 0;
+	const char *name = cpx_arg(a, "name"), *given = cpx_arg(a, "every");
+	struct cpx_every every;
 
-	if (every && !strcmp(every, "auto"))
-		ns = -1;
-	else if (every && cpx_parse_duration(every, "interval", &ns, err) < 0)
+	if (cpx_parse_every(given ? given : otherwise, &every, err) < 0)
 		return CPX_E_INVAL;
-	json_object_set_new(req, "every_ns", json_integer(ns));
+	json_object_set_new(req, "every_ns", json_integer(every.ns));
+	json_object_set_new(req, "every_min_ns", json_integer(every.min_ns));
+	json_object_set_new(req, "every_max_ns", json_integer(every.max_ns));
 	if (retention_options(a, req, err) < 0)
 		return CPX_E_INVAL;
 	if (name && json_object_set_new(req, "name", json_string(name)))
@@ -118,7 +120,7 @@ static int run_request(const struct cpx_args *a, json_t *req, struct cpx_err *er
 	json_object_set_new(req, "umask", json_integer(my_umask()));
 	json_object_set_new(req, "tty", json_boolean(cpx_arg_given(a, "tty")));
 	json_object_set_new(req, "stdin", json_boolean(cpx_arg_given(a, "interactive")));
-	return common_options(a, req, err);
+	return common_options(a, req, "auto", err);
 }
 
 int cpx_ctl_run(const struct cpx_args *a, struct cpx_err *err)
@@ -155,7 +157,7 @@ int cpx_ctl_mark(const struct cpx_args *a, struct cpx_err *err)
 	if (r < 0)
 		return r;
 	req = json_pack("{s:s, s:i}", "op", "mark", "pid", pid);
-	r = common_options(a, req, err);
+	r = common_options(a, req, "never", err);
 	if (r < 0) {
 		json_decref(req);
 		return r;

@@ -57,22 +57,39 @@ int keeper_open(struct keeper *k, struct cpx_err *err)
 	return cpx_registry_get(k->reg, k->name, &k->job, err);
 }
 
+struct taking {
+	const struct keeper *k;
+	struct cpx_live me, old;
+	bool failed;
+};
+
 static int take_over(struct cpx_reg_job *job, void *ctx, struct cpx_err *err)
 {
+	struct taking *t = ctx;
+
 	if (cpx_live_check(&job->keeper))
 		return cpx_err_set(err, CPX_E_BUSY, "job '%s' has a keeper (pid %d)", job->name,
 				   job->keeper.pid);
-	job->keeper = *(struct cpx_live *)ctx;
+	t->failed = (t->k->mode == KEEPER_RESTART || t->k->mode == KEEPER_RECOVER) &&
+		    keeper_had_failed(job);
+	if (t->failed && job->learned.failures.count < INT64_MAX)
+		job->learned.failures.count++;
+	t->old = job->keeper;
+	job->keeper = t->me;
 	job->epoch++;
 	return 0;
 }
 
 int keeper_acquire(struct keeper *k, struct cpx_err *err)
 {
-	struct cpx_live me;
-	int r = cpx_live_of(getpid(), &me, err);
+	struct taking t = { .k = k };
+	int r = cpx_live_of(getpid(), &t.me, err);
 
-	return r < 0 ? r : cpx_registry_change(k->reg, k->name, take_over, &me, &k->job, err);
+	if (r >= 0)
+		r = cpx_registry_change(k->reg, k->name, take_over, &t, &k->job, err);
+	if (r >= 0 && t.failed)
+		keeper_node_failed(k, &t.old);
+	return r;
 }
 
 static int mine(const struct keeper *k, const struct cpx_reg_job *job, struct cpx_err *err)

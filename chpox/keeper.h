@@ -8,8 +8,9 @@
  * chpoxd only to be asked: without it, it goes on and connects again when there is a new one.
  *
  * Files: main_keeper.c start and loop, keeper.c acquiring and the end of a job, keeper_start.c
- * ways to begin, keeper_ckpt.c checkpoints, keeper_clean.c cleaning of packs, keeper_link.c
- * chpoxd's requests, keeper_tty.c the terminal, keeper_spec.c what is to be run.
+ * ways to begin, keeper_ckpt.c checkpoints, keeper_interval.c when, keeper_clean.c cleaning of
+ * packs, keeper_link.c chpoxd's requests, keeper_tty.c the terminal, keeper_spec.c what is to
+ * be run.
  */
 #ifndef CPX_KEEPER_H
 #define CPX_KEEPER_H
@@ -24,6 +25,8 @@
 #include "base/cgroup.h"
 #include "box.h"
 #include "capture.h"
+
+struct rusage;
 
 #define KEEPER_QUEUE 16	  /* checkpoints asked for and not begun */
 #define KEEPER_WATCHERS 8 /* terminals attached at once */
@@ -92,7 +95,8 @@ struct keeper {
 	struct cpx_space space; /* of the job's packs */
 	struct keeper_request queue[KEEPER_QUEUE];
 	unsigned nqueue;
-	int64_t due_ns; /* next periodic checkpoint, CLOCK_MONOTONIC; 0: none */
+	int64_t due_ns;	     /* next periodic checkpoint, CLOCK_MONOTONIC; 0: none */
+	int64_t snapshot_ns; /* the last one's, or the job's start; 0: not begun */
 
 	bool ordered_kill; /* the user asked for its death */
 	bool ended;
@@ -136,7 +140,16 @@ int keeper_ask(struct keeper *k, const struct keeper_request *r, struct cpx_err 
 void keeper_ckpt_next(struct keeper *k);  /* begin one if there is one to begin */
 void keeper_ckpt_event(struct keeper *k); /* its descriptor is readable */
 void keeper_ckpt_abort(struct keeper *k); /* the job has ended */
+
+/* keeper_interval.c */
 void keeper_schedule(struct keeper *k);
+/* A checkpoint has just become durable: @bytes of memory were written, @use: of the child. */
+void keeper_seen(struct keeper *k, int64_t pause_ns, int64_t total_ns, uint64_t bytes,
+		 bool full, const struct rusage *use, struct cpx_observed *out);
+bool keeper_had_failed(const struct cpx_reg_job *job);
+/* This node is up; it went down with the job of that keeper on it (if in another boot). */
+void keeper_node_seen(struct keeper *k);
+void keeper_node_failed(struct keeper *k, const struct cpx_live *old);
 
 /* Take generations that no record names out of the store, with what only they need. */
 void keeper_remove(struct keeper *k, const struct cpx_gen_id *dead, int n);

@@ -16,6 +16,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -28,10 +29,6 @@
 #include "keeper.h"
 
 #define PROGRESS_NS 100000000LL
-#define AUTO_SHARE 50 /* auto: a checkpoint costs at most 1/50 of the time */
-#define AUTO_MIN_NS 10000000000LL
-#define AUTO_MAX_NS 3600000000000LL
-#define RETRY_MIN_NS 1000000000LL
 
 struct speaker {
 	int fd;
@@ -164,25 +161,6 @@ int keeper_ask(struct keeper *k, const struct keeper_request *r, struct cpx_err 
 	return 0;
 }
 
-static int64_t interval(const struct keeper *k)
-{
-	int64_t ns = k->job.every_ns;
-
-	if (ns >= 0)
-		return ns;
-	ns = k->job.ngens ? k->job.gens[0].total_ns * AUTO_SHARE : 0;
-	return ns < AUTO_MIN_NS ? AUTO_MIN_NS : ns > AUTO_MAX_NS ? AUTO_MAX_NS : ns;
-}
-
-/* From the end of the last one: a checkpoint that takes longer than its interval must not
- * queue. */
-void keeper_schedule(struct keeper *k)
-{
-	int64_t ns = interval(k);
-
-	k->due_ns = ns ? cpx_mono_ns() + ns : 0;
-}
-
 void keeper_remove(struct keeper *k, const struct cpx_gen_id *dead, int n)
 {
 	struct cpx_store *store;
@@ -219,7 +197,8 @@ static uint64_t positive(const json_t *m, const char *key)
 	return v > 0 ? (uint64_t)v : 0;
 }
 
-static int commit(struct keeper *k, const json_t *m, struct cpx_err *err)
+static int commit(struct keeper *k, const json_t *m, const struct rusage *use,
+		  struct cpx_err *err)
 {
 	struct cpx_reg_gen g = {
 		.id = k->ckpt.id,
@@ -232,8 +211,11 @@ static int commit(struct keeper *k, const json_t *m, struct cpx_err *err)
 		.threads = (uint32_t)positive(m, "threads"),
 	};
 	struct cpx_gen_id dead[CPX_REG_GENS];
-	int n = cpx_registry_commit(k->reg, k->name, k->job.epoch, &g, dead, &k->job, err);
+	int n;
 
+	keeper_seen(k, g.pause_ns, g.total_ns, positive(m, "pages_stored") * CPX_PAGE,
+		    cpx_proto_bool(m, "full"), use, &g.seen);
+	n = cpx_registry_commit(k->reg, k->name, k->job.epoch, &g, dead, &k->job, err);
 	/* no answer: it may be the head, so it stays; the next keeper's sweep knows */
 	if (n == CPX_E_TIMEOUT)
 		return cpx_err_wrap(err, "nobody knows whether the checkpoint counts");
@@ -250,6 +232,7 @@ static int commit(struct keeper *k, const json_t *m, struct cpx_err *err)
 		exit(0);
 	}
 	keeper_reply(k, k->ckpt.req.id, gen_answer(&g));
+	keeper_node_seen(k);
 	keeper_remove(k, dead, n);
 	return 0;
 }
@@ -259,11 +242,12 @@ static void done(struct keeper *k, const json_t *m)
 {
 	struct keeper_ckpt *c = &k->ckpt;
 	struct cpx_err err = { 0 };
+	struct rusage use = { 0 };
 	int status = 0, r;
 
 	cpx_close(&c->fd);
 	cpx_proto_in_free(&c->in);
-	waitpid(c->pid, &status, 0);
+	wait4(c->pid, &status, 0, &use);
 	c->pid = 0;
 	if (c->cleaning) {
 		keeper_clean_done(k, m);
@@ -276,7 +260,7 @@ static void done(struct keeper *k, const json_t *m)
 				"the capturing process was killed by signal %d",
 				WIFSIGNALED(status) ? WTERMSIG(status) : 0);
 	if (r >= 0)
-		r = commit(k, m, &err);
+		r = commit(k, m, &use, &err);
 	keeper_track_take(&k->track, r >= 0);
 	if (r >= 0)
 		keeper_clean_grown(k, m);

@@ -51,7 +51,8 @@ static const struct cpx_opt opts_import[] = {
 static const struct cpx_opt opts_run[] = {
 	{ "name", 'n', "NAME", "the job's name; default made from the command" },
 	{ "every", 'e', "DUR",
-	  "checkpoint it that often (10s, 5m, 1h), or auto: at most 2 % of its time" },
+	  "checkpoint it that often (10s, 5m, 1h); auto[:MIN..MAX] (default): by what one costs "
+	  "and how often jobs fail; never: only when asked for" },
 	{ "keep", 'k', "N", "generations to keep, default 2" },
 	{ "keep-hourly", 0, "N", "and the last one of each of N hours" },
 	{ "keep-daily", 0, "N", "and the last one of each of N days (UTC)" },
@@ -62,7 +63,8 @@ static const struct cpx_opt opts_run[] = {
 static const struct cpx_opt opts_mark[] = {
 	{ "name", 'n', "NAME", "the job's name; default made from the command" },
 	{ "every", 'e', "DUR",
-	  "checkpoint it that often (10s, 5m, 1h), or auto: at most 2 % of its time" },
+	  "checkpoint it that often (10s, 5m, 1h); auto[:MIN..MAX]: by what one costs and how "
+	  "often jobs fail; never (default): only when asked for" },
 	{ "keep", 'k', "N", "generations to keep, default 2" },
 	{ "keep-hourly", 0, "N", "and the last one of each of N hours" },
 	{ "keep-daily", 0, "N", "and the last one of each of N days (UTC)" },

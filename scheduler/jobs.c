@@ -24,6 +24,7 @@
 #define TREE_MAX 4096
 #define KILL_TIMEOUT_MS 2000
 #define EVERY_MIN_NS 10000000LL
+#define EVERY_MAX_NS (366 * 86400 * 1000000000LL)
 
 /* --- finding and checking ------------------------------------------------------------ */
 
@@ -136,12 +137,22 @@ static int take_retention(const json_t *m, struct cpx_reg_job *job, struct cpx_e
 	return 0;
 }
 
+static bool bad_bound(int64_t ns)
+{
+	return ns && (ns < EVERY_MIN_NS || ns > EVERY_MAX_NS);
+}
+
 static int take_options(const json_t *m, struct cpx_reg_job *job, struct cpx_err *err)
 {
 	job->every_ns = cpx_proto_int(m, "every_ns", 0);
 	if (job->every_ns < -1 || (job->every_ns > 0 && job->every_ns < EVERY_MIN_NS))
 		return cpx_err_set(err, CPX_E_INVAL,
 				   "checkpoints more often than every 10 ms make no sense");
+	job->bounds.min_ns = cpx_proto_int(m, "every_min_ns", 0);
+	job->bounds.max_ns = cpx_proto_int(m, "every_max_ns", 0);
+	if (bad_bound(job->bounds.min_ns) || bad_bound(job->bounds.max_ns))
+		return cpx_err_set(err, CPX_E_INVAL,
+				   "bounds of --every auto are from 10 ms to a year");
 	return take_retention(m, job, err);
 }
 
@@ -505,8 +516,26 @@ static bool recoverable(const struct cpx_reg_job *job)
 	       (job->state == CPX_JOB_FAILED && (!job->has_status || WIFSIGNALED(job->status)));
 }
 
+static struct cpx_failures node_failures(struct cpxd *d)
+{
+	struct cpx_reg_past node = { 0 };
+
+	/* without it the default counts */
+	if (cpx_registry_past(d->reg, &node, NULL) < 0)
+		memset(&node, 0, sizeof(node));
+	return node.failures;
+}
+
+static json_t *view(struct cpxd *d, const struct cpx_reg_job *job)
+{
+	const struct cpx_failures node = node_failures(d);
+
+	return cpxd_view(job, &node);
+}
+
 static int op_list(struct cpxd_conn *c, const json_t *m, struct cpx_err *err)
 {
+	const struct cpx_failures node = node_failures(c->d);
 	json_t *list = json_array(), *answer;
 	char **names = NULL;
 	int n = cpx_registry_list(c->d->reg, &names, err);
@@ -519,7 +548,7 @@ static int op_list(struct cpxd_conn *c, const json_t *m, struct cpx_err *err)
 		if (cpx_registry_get(c->d->reg, names[i], &job, NULL) < 0 ||
 		    (c->uid != 0 && c->uid != job.uid))
 			continue;
-		v = cpxd_view(&job);
+		v = cpxd_view(&job, &node);
 		json_object_set_new(
 			v, "recoverable",
 			json_boolean(recoverable(&job) && !cpxd_working_keeper(c->d, &job)));
@@ -545,7 +574,7 @@ static int op_show(struct cpxd_conn *c, const json_t *m, struct cpx_err *err)
 	if (r < 0)
 		return r;
 	answer = cpx_proto_ok();
-	json_object_set_new(answer, "job", cpxd_view(&job));
+	json_object_set_new(answer, "job", view(c->d, &job));
 	json_object_set_new(answer, "images", cpxd_view_gens(&job));
 	cpxd_answer(c, answer);
 	return 0;
@@ -586,7 +615,7 @@ static void tell_waiter(struct cpxd_conn *c)
 		return;
 	}
 	answer = cpx_proto_ok();
-	json_object_set_new(answer, "job", cpxd_view(&job));
+	json_object_set_new(answer, "job", view(c->d, &job));
 	cpxd_answer(c, answer);
 }
 
@@ -623,7 +652,7 @@ static int op_logs(struct cpxd_conn *c, const json_t *m, struct cpx_err *err)
 	if (fds[0] < 0)
 		return fds[0];
 	answer = cpx_proto_ok();
-	json_object_set_new(answer, "job", cpxd_view(&job));
+	json_object_set_new(answer, "job", view(c->d, &job));
 	cpxd_answer_fd(c, answer, fds, 1);
 	close(fds[0]);
 	return 0;

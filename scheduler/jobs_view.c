@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* How a job is shown. Pure but for asking whether its processes live. */
+#include <stdio.h>
 #include <string.h>
 #include <sys/wait.h>
 
@@ -44,7 +45,33 @@ json_t *cpxd_view_gens(const struct cpx_reg_job *job)
 	return list;
 }
 
-json_t *cpxd_view(const struct cpx_reg_job *job)
+/* How often it is checkpointed, and why just so. */
+static void view_interval(json_t *j, const struct cpx_reg_job *job,
+			  const struct cpx_failures *node)
+{
+	const struct cpx_interval_bounds bounds = cpx_reg_bounds(job);
+	struct cpx_interval choice;
+	char line[200], time[24];
+
+	cpx_interval_choose(&job->learned, node, &bounds, &choice);
+	if (job->every_ns == 0)
+		snprintf(line, sizeof(line), "only when asked for");
+	else if (job->every_ns > 0)
+		snprintf(line, sizeof(line), "every %s, as asked for",
+			 cpx_interval_time((double)job->every_ns / 1e9, time, sizeof(time)));
+	else
+		cpx_interval_reason(&job->learned, &choice, line, sizeof(line));
+	json_object_set_new(j, "interval", json_string(line));
+	json_object_set_new(
+		j, "interval_ms",
+		json_integer((job->every_ns < 0 ? choice.ns : job->every_ns) / 1000000));
+	json_object_set_new(j, "cost_ms", json_real(choice.cost_s * 1000));
+	json_object_set_new(j, "mtbf_s", json_real(choice.mtbf_s));
+	json_object_set_new(j, "failures",
+			    json_integer((json_int_t)job->learned.failures.count));
+}
+
+json_t *cpxd_view(const struct cpx_reg_job *job, const struct cpx_failures *node)
 {
 	const struct cpx_reg_gen *h = &job->gens[0];
 	bool runs = job->state == CPX_JOB_RUNNING && !cpxd_lost(job);
@@ -83,5 +110,6 @@ json_t *cpxd_view(const struct cpx_reg_job *job)
 	json_object_set_new(j, "total_ms", json_real((double)h->total_ns / 1e6));
 	json_object_set_new(j, "checkpoint_time",
 			    job->ngens ? json_real((double)h->realtime_ns / 1e9) : json_null());
+	view_interval(j, job, node);
 	return j;
 }

@@ -12,8 +12,10 @@
 
 struct cpx_err;
 
+#define CPX_BOOT_ID 37 /* with NUL */
+
 struct cpx_live {
-	char boot[37];
+	char boot[CPX_BOOT_ID];
 	pid_t pid;	/* 0: nobody */
 	uint64_t start; /* clock ticks after boot */
 };

@@ -15,11 +15,6 @@
 #define FORMAT 1
 #define TRIES 100
 
-struct cpx_registry {
-	const struct cpx_reg_ops *ops;
-	void *be;
-};
-
 static const char *const state_names[CPX_JOB_STATES] = { "QUEUED", "RUNNING", "STOPPED", "DONE",
 							 "FAILED" };
 
@@ -109,11 +104,11 @@ json_t *cpx_reg_encode(const struct cpx_reg_job *job)
 		json_array_append_new(gens, encode_gen(&job->gens[i]));
 	json_object_set_new(j, "generations", gens);
 	json_object_set_new(j, "pins", encode_pins(job));
+	json_object_set_new(j, "auto", cpx_reg_learned_encode(job));
 	return j;
 }
 
-/* A number within [@min, @max]; clears *@ok otherwise. */
-static int64_t number(const json_t *j, const char *key, int64_t min, int64_t max, bool *ok)
+int64_t cpx_reg_number(const json_t *j, const char *key, int64_t min, int64_t max, bool *ok)
 {
 	const json_t *v = json_object_get(j, key);
 	int64_t n = json_integer_value(v);
@@ -128,10 +123,10 @@ static int64_t number(const json_t *j, const char *key, int64_t min, int64_t max
 /* The same for a field that older records do not have. */
 static uint32_t later_number(const json_t *j, const char *key, uint32_t max, bool *ok)
 {
-	return json_object_get(j, key) ? (uint32_t)number(j, key, 0, max, ok) : 0;
+	return json_object_get(j, key) ? (uint32_t)cpx_reg_number(j, key, 0, max, ok) : 0;
 }
 
-static void text(const json_t *j, const char *key, char *out, size_t size, bool *ok)
+void cpx_reg_text(const json_t *j, const char *key, char *out, size_t size, bool *ok)
 {
 	char *s = cpx_proto_unbytes(json_object_get(j, key));
 
@@ -144,26 +139,26 @@ static void text(const json_t *j, const char *key, char *out, size_t size, bool 
 
 static void decode_live(const json_t *j, struct cpx_live *l, bool *ok)
 {
-	text(j, "boot", l->boot, sizeof(l->boot), ok);
-	l->pid = (pid_t)number(j, "pid", 0, INT32_MAX, ok);
-	l->start = (uint64_t)number(j, "start", 0, INT64_MAX, ok);
+	cpx_reg_text(j, "boot", l->boot, sizeof(l->boot), ok);
+	l->pid = (pid_t)cpx_reg_number(j, "pid", 0, INT32_MAX, ok);
+	l->start = (uint64_t)cpx_reg_number(j, "start", 0, INT64_MAX, ok);
 }
 
 static void decode_gen(const json_t *j, const char *job, struct cpx_reg_gen *g, bool *ok)
 {
 	strcpy(g->id.job, job);
-	text(j, "nonce", g->id.nonce, sizeof(g->id.nonce), ok);
+	cpx_reg_text(j, "nonce", g->id.nonce, sizeof(g->id.nonce), ok);
 	if (strlen(g->id.nonce) != 16 || strspn(g->id.nonce, "0123456789abcdef") != 16)
 		*ok = false;
-	g->id.epoch = (uint64_t)number(j, "epoch", 0, INT64_MAX, ok);
-	g->id.seq = (uint64_t)number(j, "seq", 0, INT64_MAX, ok);
-	g->realtime_ns = number(j, "realtime_ns", INT64_MIN, INT64_MAX, ok);
-	g->bytes_memory = (uint64_t)number(j, "bytes_memory", 0, INT64_MAX, ok);
-	g->bytes_stored = (uint64_t)number(j, "bytes_stored", 0, INT64_MAX, ok);
-	g->pause_ns = number(j, "pause_ns", 0, INT64_MAX, ok);
-	g->total_ns = number(j, "total_ns", 0, INT64_MAX, ok);
-	g->tasks = (uint32_t)number(j, "tasks", 0, UINT32_MAX, ok);
-	g->threads = (uint32_t)number(j, "threads", 0, UINT32_MAX, ok);
+	g->id.epoch = (uint64_t)cpx_reg_number(j, "epoch", 0, INT64_MAX, ok);
+	g->id.seq = (uint64_t)cpx_reg_number(j, "seq", 0, INT64_MAX, ok);
+	g->realtime_ns = cpx_reg_number(j, "realtime_ns", INT64_MIN, INT64_MAX, ok);
+	g->bytes_memory = (uint64_t)cpx_reg_number(j, "bytes_memory", 0, INT64_MAX, ok);
+	g->bytes_stored = (uint64_t)cpx_reg_number(j, "bytes_stored", 0, INT64_MAX, ok);
+	g->pause_ns = cpx_reg_number(j, "pause_ns", 0, INT64_MAX, ok);
+	g->total_ns = cpx_reg_number(j, "total_ns", 0, INT64_MAX, ok);
+	g->tasks = (uint32_t)cpx_reg_number(j, "tasks", 0, UINT32_MAX, ok);
+	g->threads = (uint32_t)cpx_reg_number(j, "threads", 0, UINT32_MAX, ok);
 }
 
 static void decode_pins(const json_t *pins, struct cpx_reg_job *job, bool *ok)
@@ -174,9 +169,9 @@ static void decode_pins(const json_t *pins, struct cpx_reg_job *job, bool *ok)
 		const json_t *j = json_array_get(pins, i);
 		struct cpx_reg_pin *p = &job->pins[job->npins++];
 
-		p->epoch = (uint64_t)number(j, "epoch", 0, INT64_MAX, ok);
-		p->seq = (uint64_t)number(j, "seq", 0, INT64_MAX, ok);
-		text(j, "why", p->why, sizeof(p->why), ok);
+		p->epoch = (uint64_t)cpx_reg_number(j, "epoch", 0, INT64_MAX, ok);
+		p->seq = (uint64_t)cpx_reg_number(j, "seq", 0, INT64_MAX, ok);
+		cpx_reg_text(j, "why", p->why, sizeof(p->why), ok);
 		decode_live(json_object_get(j, "holder"), &p->holder, ok);
 	}
 }
@@ -194,7 +189,7 @@ static void decode_state(const json_t *j, struct cpx_reg_job *job, bool *ok)
 		job->state = (enum cpx_job_state)i;
 	job->has_status = json_object_get(j, "status") != NULL;
 	if (job->has_status)
-		job->status = (int)number(j, "status", 0, 0xffff, ok);
+		job->status = (int)cpx_reg_number(j, "status", 0, 0xffff, ok);
 }
 
 /* Registries of one machine have none. */
@@ -202,8 +197,8 @@ static void decode_node(const json_t *j, struct cpx_reg_job *job, bool *ok)
 {
 	if (!json_object_get(j, "node"))
 		return;
-	text(j, "node", job->node, sizeof(job->node), ok);
-	job->lease = number(j, "lease", 0, INT64_MAX, ok);
+	cpx_reg_text(j, "node", job->node, sizeof(job->node), ok);
+	job->lease = cpx_reg_number(j, "lease", 0, INT64_MAX, ok);
 	if (!cpx_job_name_ok(job->node))
 		*ok = false;
 }
@@ -215,26 +210,26 @@ int cpx_reg_decode(const json_t *j, struct cpx_reg_job *out, struct cpx_err *err
 	bool ok = true;
 
 	memset(&job, 0, sizeof(job));
-	number(j, "format", FORMAT, FORMAT, &ok);
-	text(j, "name", job.name, sizeof(job.name), &ok);
-	text(j, "reason", job.reason, sizeof(job.reason), &ok);
-	text(j, "command", job.command, sizeof(job.command), &ok);
+	cpx_reg_number(j, "format", FORMAT, FORMAT, &ok);
+	cpx_reg_text(j, "name", job.name, sizeof(job.name), &ok);
+	cpx_reg_text(j, "reason", job.reason, sizeof(job.reason), &ok);
+	cpx_reg_text(j, "command", job.command, sizeof(job.command), &ok);
 	decode_state(j, &job, &ok);
 	decode_node(j, &job, &ok);
-	job.version = (uint64_t)number(j, "version", 0, INT64_MAX, &ok);
-	job.epoch = (uint64_t)number(j, "epoch", 0, INT64_MAX, &ok);
-	job.uid = (uint32_t)number(j, "uid", 0, UINT32_MAX, &ok);
-	job.gid = (uint32_t)number(j, "gid", 0, UINT32_MAX, &ok);
+	job.version = (uint64_t)cpx_reg_number(j, "version", 0, INT64_MAX, &ok);
+	job.epoch = (uint64_t)cpx_reg_number(j, "epoch", 0, INT64_MAX, &ok);
+	job.uid = (uint32_t)cpx_reg_number(j, "uid", 0, UINT32_MAX, &ok);
+	job.gid = (uint32_t)cpx_reg_number(j, "gid", 0, UINT32_MAX, &ok);
 	job.marked = cpx_proto_bool(j, "marked");
 	job.tty = cpx_proto_bool(j, "tty");
-	job.every_ns = number(j, "every_ns", -1, INT64_MAX, &ok);
-	job.keep.last = (uint32_t)number(j, "keep", 1, CPX_KEEP_MAX, &ok);
+	job.every_ns = cpx_reg_number(j, "every_ns", -1, INT64_MAX, &ok);
+	job.keep.last = (uint32_t)cpx_reg_number(j, "keep", 1, CPX_KEEP_MAX, &ok);
 	job.keep.hourly = later_number(j, "keep_hourly", CPX_KEEP_HOURLY_MAX, &ok);
 	job.keep.daily = later_number(j, "keep_daily", CPX_KEEP_DAILY_MAX, &ok);
-	job.checkpoints = (uint64_t)number(j, "checkpoints", 0, INT64_MAX, &ok);
-	job.restarts = (uint64_t)number(j, "restarts", 0, INT64_MAX, &ok);
-	job.created_ns = number(j, "created_ns", INT64_MIN, INT64_MAX, &ok);
-	job.started_ns = number(j, "started_ns", INT64_MIN, INT64_MAX, &ok);
+	job.checkpoints = (uint64_t)cpx_reg_number(j, "checkpoints", 0, INT64_MAX, &ok);
+	job.restarts = (uint64_t)cpx_reg_number(j, "restarts", 0, INT64_MAX, &ok);
+	job.created_ns = cpx_reg_number(j, "created_ns", INT64_MIN, INT64_MAX, &ok);
+	job.started_ns = cpx_reg_number(j, "started_ns", INT64_MIN, INT64_MAX, &ok);
 	decode_live(json_object_get(j, "keeper"), &job.keeper, &ok);
 	decode_live(json_object_get(j, "init"), &job.init, &ok);
 	decode_live(json_object_get(j, "root"), &job.root, &ok);
@@ -244,6 +239,7 @@ int cpx_reg_decode(const json_t *j, struct cpx_reg_job *out, struct cpx_err *err
 		decode_gen(json_array_get(gens, i), job.name, &job.gens[job.ngens++], &ok);
 	if (json_object_get(j, "pins"))
 		decode_pins(json_object_get(j, "pins"), &job, &ok);
+	cpx_reg_learned_decode(json_object_get(j, "auto"), &job, &ok);
 	if (!ok || !cpx_job_name_ok(job.name))
 		return cpx_err_set(err, CPX_E_FORMAT,
 				   "a job's record in the registry makes no sense");
@@ -379,6 +375,7 @@ int cpx_registry_change(struct cpx_registry *r, const char *name, cpx_reg_change
 struct commit {
 	uint64_t epoch;
 	const struct cpx_reg_gen *gen;
+	struct cpx_failures node;
 	struct cpx_gen_id *dead;
 	int ndead;
 };
@@ -442,6 +439,18 @@ static int retain(struct cpx_reg_job *job, struct cpx_gen_id *dead)
 	return ndead;
 }
 
+static void learn(struct cpx_reg_job *job, const struct cpx_observed *seen,
+		  const struct cpx_failures *node)
+{
+	const struct cpx_interval_bounds bounds = cpx_reg_bounds(job);
+	int64_t *ran = &job->learned.failures.seen_ns;
+
+	if (seen->period_ns > 0 && seen->period_ns < INT64_MAX - *ran)
+		*ran += seen->period_ns;
+	if (seen->delay_ns > 0)
+		cpx_interval_learn(&job->learned, seen, node, &bounds);
+}
+
 static int put_head(struct cpx_reg_job *job, void *ctx, struct cpx_err *err)
 {
 	struct commit *c = ctx;
@@ -463,6 +472,7 @@ static int put_head(struct cpx_reg_job *job, void *ctx, struct cpx_err *err)
 	job->gens[0] = *c->gen;
 	job->ngens++;
 	job->checkpoints++;
+	learn(job, &c->gen->seen, &c->node);
 	c->ndead = retain(job, c->dead);
 	return 0;
 }
@@ -472,8 +482,13 @@ int cpx_registry_commit(struct cpx_registry *r, const char *name, uint64_t epoch
 			struct cpx_reg_job *out, struct cpx_err *err)
 {
 	struct commit c = { .epoch = epoch, .gen = gen, .dead = dead };
-	int rc = cpx_registry_change(r, name, put_head, &c, out, err);
+	struct cpx_reg_past past;
+	int rc;
 
+	/* without it the interval is a little worse, no more */
+	if (cpx_registry_past(r, &past, NULL) >= 0)
+		c.node = past.failures;
+	rc = cpx_registry_change(r, name, put_head, &c, out, err);
 	return rc < 0 ? rc : c.ndead;
 }
 

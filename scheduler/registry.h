@@ -22,6 +22,7 @@
 #include <sys/types.h>
 
 #include "../store/image.h"
+#include "interval.h"
 #include "live.h"
 #include "retention.h"
 
@@ -49,6 +50,7 @@ struct cpx_reg_gen {
 	uint64_t bytes_memory, bytes_stored;
 	int64_t pause_ns, total_ns;
 	uint32_t tasks, threads;
+	struct cpx_observed seen; /* what `every auto` learns from; not stored */
 };
 
 /* A reader of a generation, which stays as long as this process lives or until it is taken
@@ -72,7 +74,9 @@ struct cpx_reg_job {
 	int64_t lease;		     /* that node's, when the job was acquired */
 	bool marked; /* was running when it was marked: no command to start again */
 	bool tty;
-	int64_t every_ns; /* 0: only when asked for, -1: chosen by cost */
+	int64_t every_ns; /* 0: only when asked for, -1: chosen by cost and failures .. */
+	struct cpx_interval_bounds bounds; /* .. within these */
+	struct cpx_learned learned;
 	struct cpx_retention keep;
 	struct cpx_live keeper, init, root; /* pid 0: none */
 	uint64_t checkpoints, restarts;
@@ -96,6 +100,14 @@ struct cpx_reg_node {
 
 typedef void (*cpx_reg_each)(const struct cpx_reg_job *job, void *ctx);
 
+/* What is known of the machine that jobs run on. All zero: nothing. */
+struct cpx_reg_past {
+	struct cpx_failures failures;
+	char boot[CPX_BOOT_ID];	       /* boot in which it was seen last .. */
+	int64_t boot_ns;	       /* .. at this CLOCK_BOOTTIME */
+	char failed_boot[CPX_BOOT_ID]; /* boot that ended in the last failure counted */
+};
+
 struct cpx_reg_ops {
 	int (*get)(void *be, const char *name, struct cpx_reg_job *out, struct cpx_err *err);
 	int (*swap)(void *be, struct cpx_reg_job *job, struct cpx_err *err);
@@ -104,6 +116,11 @@ struct cpx_reg_ops {
 	int (*each)(void *be, cpx_reg_each fn, void *ctx, struct cpx_err *err); /* or NULL */
 	int (*node)(void *be, const char *name, struct cpx_reg_node *out, struct cpx_err *err);
 	void (*fence)(void *be, const char *node, int64_t lease);
+	/* This node's past, or both NULL; all zero where there is none. */
+	int (*past_get)(void *be, struct cpx_reg_past *out, struct cpx_err *err);
+	/* Let @fn change it, alone; it returns whether it did. */
+	int (*past_change)(void *be, bool (*fn)(struct cpx_reg_past *past, void *ctx),
+			   void *ctx, struct cpx_err *err);
 	void (*close)(void *be);
 };
 
@@ -154,7 +171,19 @@ int cpx_registry_change(struct cpx_registry *r, const char *name, cpx_reg_change
 			struct cpx_reg_job *out, struct cpx_err *err);
 
 /*
- * cpx_registry_commit() - make @gen the head, as the owner at @epoch. Twice is once.
+ * The node's past. cpx_registry_past_seen(): it is up (@boot: its boot id, @boot_ns:
+ * CLOCK_BOOTTIME) and jobs run on it; writes every few minutes at most.
+ * cpx_registry_past_failed(): it went down, in boot @boot, with a job on it. A back end that
+ * keeps none gives nothing known, and takes nothing.
+ */
+int cpx_registry_past(struct cpx_registry *r, struct cpx_reg_past *out, struct cpx_err *err);
+int cpx_registry_past_seen(struct cpx_registry *r, const char *boot, int64_t boot_ns,
+			   struct cpx_err *err);
+int cpx_registry_past_failed(struct cpx_registry *r, const char *boot, struct cpx_err *err);
+
+/*
+ * cpx_registry_commit() - make @gen the head, as the owner at @epoch, and learn from what it
+ * cost. Twice is once.
  * @dead: generations that are kept no longer, to be removed from the store by the caller;
  * room for CPX_REG_GENS. Return: their number, CPX_E_CONFLICT where the epoch has moved on,
  * CPX_E_TIMEOUT where @gen may be the head or not: it must be kept.
@@ -204,8 +233,13 @@ int cpx_registry_fall_back(struct cpx_registry *r, const char *name, const char 
 bool cpx_job_name_ok(const char *name);
 const char *cpx_job_state_name(enum cpx_job_state s);
 
+/* Pure: bounds of `every auto`, the defaults where the record has none. */
+struct cpx_interval_bounds cpx_reg_bounds(const struct cpx_reg_job *job);
+
 /* Pure: the record as JSON and back; decoding is total. */
 json_t *cpx_reg_encode(const struct cpx_reg_job *job);
 int cpx_reg_decode(const json_t *j, struct cpx_reg_job *out, struct cpx_err *err);
+json_t *cpx_reg_past_encode(const struct cpx_reg_past *past);
+int cpx_reg_past_decode(const json_t *j, struct cpx_reg_past *out, struct cpx_err *err);
 
 #endif

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The registry of one machine: a directory with a file a job, replaced whole.
+ * The registry of one machine: a directory with a file a job and one for the node, replaced
+ * whole.
  *
  * Writing: lock -> read and compare the version -> NAME.tmp written and fsynced -> renamed over
  * NAME.json -> directory fsynced -> unlock. A crash before the rename leaves the old record and
@@ -29,6 +30,7 @@
 #define RECORD_MAX (1u << 20)
 #define JOBS_MAX 100000
 #define SUFFIX ".json"
+#define NODE ".node" /* no job is called so */
 
 struct embedded {
 	int dir;
@@ -104,19 +106,19 @@ static int embedded_get(void *be, const char *name, struct cpx_reg_job *out,
 	return r < 0 ? cpx_err_wrap(err, "record of job '%s'", name) : 0;
 }
 
-static int write_record(struct embedded *e, const struct cpx_reg_job *job, struct cpx_err *err)
+/* Replace @name.json whole. @j is freed. Return: 0 or an errno value. */
+static int replace(struct embedded *e, const char *name, json_t *j)
 {
 	char file[CPX_JOB_NAME_MAX + 8], tmp[CPX_JOB_NAME_MAX + 8];
-	json_t *j = cpx_reg_encode(job);
 	CPX_AUTO_FREE char *text = j ? json_dumps(j, JSON_INDENT(1)) : NULL;
 	CPX_AUTO_FD fd = -1;
 	int sys;
 
 	json_decref(j);
 	if (!text)
-		return cpx_err_set(err, CPX_E_NOMEM, "out of memory");
-	file_name(job->name, SUFFIX, file);
-	file_name(job->name, ".tmp", tmp);
+		return ENOMEM;
+	file_name(name, SUFFIX, file);
+	file_name(name, ".tmp", tmp);
 	fd = openat(e->dir, tmp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
 	sys = fd < 0 ? errno : cpx_fault("registry-write");
 	if (!sys && (cpx_write_full(fd, text, strlen(text)) || fsync(fd)))
@@ -129,6 +131,13 @@ static int write_record(struct embedded *e, const struct cpx_reg_job *job, struc
 		unlinkat(e->dir, tmp, 0);
 	else if (fsync(e->dir))
 		sys = errno;
+	return sys;
+}
+
+static int write_record(struct embedded *e, const struct cpx_reg_job *job, struct cpx_err *err)
+{
+	int sys = replace(e, job->name, cpx_reg_encode(job));
+
 	return sys ? cpx_err_sys(err, sys, "cannot write the record of job '%s'", job->name)
 		   : 0;
 }
@@ -238,10 +247,55 @@ static int embedded_list(void *be, char ***names, struct cpx_err *err)
 	return (int)n;
 }
 
+static int embedded_past_get(void *be, struct cpx_reg_past *out, struct cpx_err *err)
+{
+	struct embedded *e = be;
+	CPX_AUTO_FREE char *text = NULL;
+	json_t *j;
+	ssize_t n;
+	int r;
+
+	if (faccessat(e->dir, NODE SUFFIX, F_OK, 0)) {
+		memset(out, 0, sizeof(*out));
+		return 0;
+	}
+	n = cpx_read_file(e->dir, NODE SUFFIX, RECORD_MAX, &text, err);
+	r = n < 0 ? (int)n : cpx_proto_decode(text, (size_t)n, &j, err);
+	if (r < 0)
+		return r;
+	r = cpx_reg_past_decode(j, out, err);
+	json_decref(j);
+	return r;
+}
+
+/* A record that makes no sense is begun anew: it only holds experience. */
+static int embedded_past_change(void *be, bool (*fn)(struct cpx_reg_past *node, void *ctx),
+				void *ctx, struct cpx_err *err)
+{
+	struct embedded *e = be;
+	CPX_AUTO_FD held = lock(e, err);
+	struct cpx_reg_past node;
+	int r, sys;
+
+	if (held < 0)
+		return held;
+	r = embedded_past_get(e, &node, err);
+	if (r == CPX_E_FORMAT)
+		memset(&node, 0, sizeof(node));
+	else if (r < 0)
+		return r;
+	if (!fn(&node, ctx))
+		return 0;
+	sys = replace(e, NODE, cpx_reg_past_encode(&node));
+	return sys ? cpx_err_sys(err, sys, "cannot write the record of the node") : 0;
+}
+
 const struct cpx_reg_ops cpx_reg_embedded_ops = {
 	.get = embedded_get,
 	.swap = embedded_swap,
 	.remove = embedded_remove,
 	.list = embedded_list,
+	.past_get = embedded_past_get,
+	.past_change = embedded_past_change,
 	.close = embedded_close,
 };

@@ -118,7 +118,7 @@ int cpxd_open_out(struct cpxd *d, const struct cpx_reg_job *job, const char *nam
 		  struct cpx_err *err);
 
 /* jobs_view.c */
-json_t *cpxd_view(const struct cpx_reg_job *job);
+json_t *cpxd_view(const struct cpx_reg_job *job, const struct cpx_failures *node);
 json_t *cpxd_view_gens(const struct cpx_reg_job *job);
 /* RUNNING, and neither its keeper nor its processes are there. */
 bool cpxd_lost(const struct cpx_reg_job *job);

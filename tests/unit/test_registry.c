@@ -98,6 +98,13 @@ static void a_record_comes_back(void **state)
 	strcpy(job.gens[0].id.job, "one");
 	strcpy(job.gens[0].id.nonce, "0123456789abcdef");
 	job.gens[0].bytes_memory = 1ull << 40;
+	job.bounds = (struct cpx_interval_bounds){ 1, 1ll << 60 };
+	job.learned = (struct cpx_learned){ .cost = { 1.0 / 3, 1e-9, 7, 0.1, -2.5 },
+					    .dirty = { .n = 1e-3 },
+					    .memory = 12345678901.5,
+					    .full = true,
+					    .period_ns = 3,
+					    .failures = { 4, 5 } };
 	assert_int_equal(cpx_registry_swap(f->reg, &job, NULL), 0);
 	assert_true(job.version > 0);
 	assert_int_equal(cpx_registry_get(f->reg, "one", &got, NULL), 0);
@@ -164,6 +171,71 @@ static struct cpx_reg_gen gen(uint64_t epoch, uint64_t seq)
 	snprintf(g.id.nonce, sizeof(g.id.nonce), "%016llx",
 		 (unsigned long long)(epoch * 100 + seq));
 	return g;
+}
+
+static void what_is_learned_comes_with_the_commit(void **state)
+{
+	struct fixture *f = *state;
+	struct cpx_reg_job job = new_job("one"), got;
+	struct cpx_reg_gen g = gen(1, 1);
+	struct cpx_gen_id dead[CPX_REG_GENS];
+
+	assert_int_equal(cpx_registry_swap(f->reg, &job, NULL), 0);
+	g.seen = (struct cpx_observed){ .period_ns = 10000000000,
+					.cost_ns = 5000000,
+					.delay_ns = 9000000,
+					.bytes = 1 << 20,
+					.full = true };
+	assert_int_equal(cpx_registry_commit(f->reg, "one", 1, &g, dead, NULL, NULL), 0);
+	assert_int_equal(cpx_registry_get(f->reg, "one", &got, NULL), 0);
+	assert_int_equal(got.learned.failures.seen_ns, 10000000000);
+	assert_true(got.learned.cost.n == 1 && got.learned.period_ns > 10000000000);
+}
+
+/* As another program, or an earlier version, may have left it. */
+static void a_record_that_makes_no_sense_is_refused_and_an_old_one_taken(void **state)
+{
+	struct cpx_reg_job job = new_job("one"), got;
+	json_t *j = cpx_reg_encode(&job);
+
+	(void)state;
+	assert_int_equal(cpx_reg_decode(j, &got, NULL), 0);
+	json_object_set_new(json_object_get(j, "auto"), "memory", json_string("much"));
+	assert_int_equal(cpx_reg_decode(j, &got, NULL), CPX_E_FORMAT);
+	json_object_set_new(json_object_get(j, "auto"), "memory", json_real(-1));
+	assert_int_equal(cpx_reg_decode(j, &got, NULL), CPX_E_FORMAT);
+	json_object_del(j, "auto");
+	assert_int_equal(cpx_reg_decode(j, &got, NULL), 0);
+	assert_int_equal(cpx_reg_bounds(&got).min_ns, CPX_INTERVAL_MIN_NS);
+	json_decref(j);
+}
+
+static void the_node_counts_its_failures_once(void **state)
+{
+	struct fixture *f = *state;
+	struct cpx_reg_past n;
+	const int64_t minute = 60000000000;
+	char **names;
+
+	assert_int_equal(cpx_registry_past(f->reg, &n, NULL), 0);
+	assert_int_equal(n.failures.count, 0);
+	for (int64_t at = 1; at <= 61; at += 6)
+		assert_int_equal(cpx_registry_past_seen(f->reg, "boot-1", at * minute, NULL),
+				 0);
+	assert_int_equal(cpx_registry_past(f->reg, &n, NULL), 0);
+	assert_int_equal(n.failures.seen_ns, 60 * minute);
+	/* it went down, and three jobs tell */
+	for (int i = 0; i < 3; i++)
+		assert_int_equal(cpx_registry_past_failed(f->reg, "boot-1", NULL), 0);
+	assert_int_equal(cpx_registry_past_seen(f->reg, "boot-2", minute, NULL), 0);
+	/* a day in which nobody looked does not count */
+	assert_int_equal(cpx_registry_past_seen(f->reg, "boot-2", 1440 * minute, NULL), 0);
+	assert_int_equal(cpx_registry_past(f->reg, &n, NULL), 0);
+	assert_int_equal(n.failures.count, 1);
+	assert_int_equal(n.failures.seen_ns, 60 * minute);
+	/* and it is no job */
+	assert_int_equal(cpx_registry_list(f->reg, &names, NULL), 0);
+	cpx_registry_names_free(names);
 }
 
 static void the_head_moves_forward_and_the_old_ones_fall_out(void **state)
@@ -403,6 +475,9 @@ int main(void)
 		T(names_are_checked),
 		T(lists_are_sorted),
 		T(the_head_moves_forward_and_the_old_ones_fall_out),
+		T(what_is_learned_comes_with_the_commit),
+		cmocka_unit_test(a_record_that_makes_no_sense_is_refused_and_an_old_one_taken),
+		T(the_node_counts_its_failures_once),
 		T(an_old_owner_cannot_commit),
 		T(a_pinned_generation_is_kept_until_its_reader_ends),
 		T(the_head_moves_down_when_it_is_the_one_that_was_meant),
