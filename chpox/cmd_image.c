@@ -269,30 +269,6 @@ static int stay(struct restore_job *j, int sigfd)
 	}
 }
 
-static int choose_owner(struct restore_job *j, struct cpx_err *err)
-{
-	int r;
-
-	j->opts.owner_uid = geteuid();
-	j->opts.owner_gid = getegid();
-	if (geteuid() != 0)
-		return 0;
-	r = cpx_gen_trust(j->dir, &j->opts.owner_uid, &j->opts.owner_gid, err);
-	if (r < 0)
-		return r;
-	j->opts.trusted = r;
-	if (!r && j->opts.owner_uid == 0)
-		return cpx_err_set(
-			err, CPX_E_PERM,
-			"others may write in %s or above it, so what it holds cannot be "
-			"trusted with root's rights; chmod go-w it, if you know it is good",
-			j->dir);
-	if (!r)
-		cpx_log_note("%s: user %u may write there, so his rights are given, not more",
-			     j->dir, j->opts.owner_uid);
-	return 0;
-}
-
 static int run_restore(struct restore_job *j, struct cpx_err *err)
 {
 	struct cpx_box_opts bo = { .cgroup_fd = -1, .listen_fd = -1 };
@@ -345,7 +321,7 @@ static int restore_from(struct restore_job *j, struct cpx_err *err)
 {
 	CPX_AUTO_FD sigfd = -1;
 	sigset_t set, before;
-	int r = choose_owner(j, err);
+	int r = cpx_image_rights(j->dir, &j->opts, err);
 
 	if (r < 0)
 		return r;

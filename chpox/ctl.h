@@ -38,6 +38,7 @@ int cpx_ctl_inspect(const struct cpx_args *a, struct cpx_err *err);
 int cpx_ctl_verify(const struct cpx_args *a, struct cpx_err *err);
 int cpx_ctl_export(const struct cpx_args *a, struct cpx_err *err);
 int cpx_ctl_import(const struct cpx_args *a, struct cpx_err *err);
+int cpx_ctl_rehearse(const struct cpx_args *a, struct cpx_err *err);
 int cpx_ctl_why(const struct cpx_args *a, struct cpx_err *err);
 int cpx_ctl_check(const struct cpx_args *a, struct cpx_err *err);
 

@@ -6,10 +6,12 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "../restore/restore.h"
 #include "base/cmd.h"
 #include "base/err.h"
 #include "base/fd.h"
 #include "ctl.h"
+#include "base/log.h"
 #include "gen.h"
 #include "job_client.h"
 
@@ -104,5 +106,29 @@ int cpx_image_arg_pick(const struct cpx_image_arg *a, struct cpx_gen_id *id, uns
 	*id = a->gens[n].id;
 	if (bad)
 		*bad = n;
+	return 0;
+}
+
+int cpx_image_rights(const char *dir, struct cpx_restore_opts *o, struct cpx_err *err)
+{
+	int r;
+
+	o->owner_uid = geteuid();
+	o->owner_gid = getegid();
+	if (geteuid() != 0)
+		return 0;
+	r = cpx_gen_trust(dir, &o->owner_uid, &o->owner_gid, err);
+	if (r < 0)
+		return r;
+	o->trusted = r;
+	if (!r && o->owner_uid == 0)
+		return cpx_err_set(
+			err, CPX_E_PERM,
+			"others may write in %s or above it, so what it holds cannot be "
+			"trusted with root's rights; chmod go-w it, if you know it is good",
+			dir);
+	if (!r)
+		cpx_log_note("%s: user %u may write there, so his rights are given, not more",
+			     dir, o->owner_uid);
 	return 0;
 }

@@ -14,6 +14,7 @@
 
 struct cpx_ctl;
 struct cpx_err;
+struct cpx_restore_opts;
 
 struct cpx_image_arg {
 	const char *name; /* as given; borrowed */
@@ -38,5 +39,11 @@ void cpx_image_arg_close(struct cpx_image_arg *a);
  */
 int cpx_image_arg_pick(const struct cpx_image_arg *a, struct cpx_gen_id *id, unsigned *bad,
 		       struct cpx_err *err);
+
+/*
+ * With whose rights a directory's image is restored: the caller's; root's only where root alone
+ * could have written it, else the owner's.
+ */
+int cpx_image_rights(const char *dir, struct cpx_restore_opts *o, struct cpx_err *err);
 
 #endif

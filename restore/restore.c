@@ -12,6 +12,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/sched.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -49,6 +50,7 @@ struct run {
 
 void cpx_restore_child(int conductor_pidfd)
 {
+	struct pollfd conductor = { .fd = 0, .events = POLLIN };
 	struct sigaction dfl = { .sa_handler = SIG_DFL };
 	sigset_t none;
 
@@ -64,8 +66,10 @@ void cpx_restore_child(int conductor_pidfd)
 	if (conductor_pidfd != 0)
 		dup2(conductor_pidfd, 0);
 	close_range(1, ~0u, 0);
-	for (;;)
-		pause();
+	/* until it is taken over, nobody else ends it when the conductor is no more */
+	while (poll(&conductor, 1, -1) != 1)
+		;
+	_exit(1);
 }
 
 /* A zombie that holds the PID we want goes as soon as its parent looks: wait for that a little.
@@ -335,6 +339,13 @@ static int each_thread(struct run *u, struct cpx_rst_task *t, struct cpx_err *er
 
 static int stage_each_thread(struct run *u, struct cpx_err *err)
 {
+	/* calls in progress are begun again from here on, and may write times that are left */
+	if (u->r.opts->rehearse) {
+		int rc = cpx_rst_mem_compare(&u->r, &u->res->bytes_memory, err);
+
+		if (rc < 0)
+			return rc;
+	}
 	for (size_t i = 0; i < u->r.ntasks; i++) {
 		int rc = u->r.tasks[i].rec->state == CPX_TASK_ZOMBIE
 				 ? 0
@@ -346,9 +357,31 @@ static int stage_each_thread(struct run *u, struct cpx_err *err)
 	return 0;
 }
 
+/* Instead of letting it go: is all of it there? */
+static int look(struct run *u, struct cpx_err *err)
+{
+	for (size_t i = 0; i < u->r.ntasks; i++) {
+		const struct cpx_rst_task *t = &u->r.tasks[i];
+		char path[64];
+
+		for (size_t k = 0; t->rec->state != CPX_TASK_ZOMBIE && k < t->nthreads; k++) {
+			snprintf(path, sizeof(path), "/proc/%d/task/%d", t->pid,
+				 t->threads[k].t.tid);
+			if (access(path, F_OK) < 0)
+				return cpx_err_set(err, CPX_E_GONE,
+						   "thread %u of process %u is not there",
+						   t->threads[k].rec->tid, t->rec->pid);
+		}
+	}
+	return 0;
+}
+
 static int stage_release(struct run *u, struct cpx_err *err)
 {
-	int rc = cpx_rst_release(&u->r, err);
+	int rc = u->r.opts->rehearse ? look(u, err) : cpx_rst_release(&u->r, err);
+
+	if (u->r.opts->rehearse)
+		return rc;
 
 	for (size_t f = 0; f < NFAMILIES && rc == 0; f++)
 		if (families[f]->released)
@@ -425,6 +458,6 @@ int cpx_restore_run(const struct cpx_restore_opts *opts, struct cpx_restore_resu
 		result.total_ns = cpx_mono_ns() - start;
 		*res = result;
 	}
-	clean_up(&u, rc < 0);
+	clean_up(&u, rc < 0 || opts->rehearse);
 	return rc;
 }

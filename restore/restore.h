@@ -37,6 +37,15 @@ struct cpx_restore_opts {
 	bool trusted;	   /* root's own image: credentials as recorded */
 	bool force;	   /* `verify` mismatches are warned about, not refused */
 	bool stopped;	   /* leave the tree SIGSTOPped */
+	/*
+	 * Only try: everything is made and looked at, nothing of it ever runs, and then all is
+	 * killed. What would be made or changed under a path of the host is made in the
+	 * directory
+	 * @scratch_fd instead, or only said; locks are not taken. The caller gives a sandbox:
+	 * IPC and network namespaces of its own, and a @spawn into a PID namespace.
+	 */
+	bool rehearse;
+	int scratch_fd;
 	unsigned workers;
 	/*
 	 * Make the root process: a child of whoever shall be its parent, with PID @ns_pid in
@@ -58,7 +67,7 @@ struct cpx_restore_opts {
 struct cpx_restore_result {
 	pid_t root; /* in the caller's namespace */
 	uint32_t tasks, threads;
-	uint64_t bytes_memory;
+	uint64_t bytes_memory; /* of a rehearsal: compared with the image */
 	int64_t total_ns;
 };
 
@@ -68,7 +77,7 @@ int cpx_restore_run(const struct cpx_restore_opts *opts, struct cpx_restore_resu
 /*
  * What an empty child does until it is taken over: it keeps one descriptor, @conductor_pidfd
  * as number 0, by which the tasks fetch descriptors from the conductor (pidfd_getfd works
- * across PID namespaces), and sleeps. Never returns.
+ * across PID namespaces), and sleeps; it ends with the conductor. Never returns.
  */
 void cpx_restore_child(int conductor_pidfd) __attribute__((noreturn));
 

@@ -424,6 +424,49 @@ static int check_contents(struct cpx_rst *r, struct cpx_err *err)
 	return n ? cpx_image_scan(r->img, x, n, r->opts->workers, no_sink, NULL, err) : 0;
 }
 
+/* A rehearsal: what would be done, and not more. */
+static int rehearse_one(struct cpx_rst *r, struct cpx_rst_file *f, struct cpx_err *err)
+{
+	const struct cpx_rec_file *rec = f->rec;
+	CPX_AUTO_FD fd = -1;
+	struct stat st;
+	int rc = 0;
+
+	if (fstat(f->path_fd, &st) < 0)
+		return cpx_err_sys(err, errno, "%s", rec->path);
+	if (rec->rule == CPX_RULE_APPEND) {
+		if ((uint64_t)st.st_size > rec->size)
+			cpx_log_note("%s would be cut back from %llu to %llu bytes, the rest "
+				     "kept aside",
+				     rec->path, (unsigned long long)st.st_size,
+				     (unsigned long long)rec->size);
+		return 0;
+	}
+	if (rec->space == 0)
+		return cpx_err_set(err, CPX_E_FORMAT, "the image does not hold %s", rec->path);
+	fd = cpx_rst_file_reopen(r, f, O_RDWR, err);
+	if (fd < 0)
+		return fd;
+	if ((uint64_t)st.st_size == rec->size)
+		rc = same_content(r, f, fd, err);
+	if (rc == 0)
+		cpx_log_note("the content of %s would be put back, what is there kept aside",
+			     rec->path);
+	return rc < 0 ? rc : 0;
+}
+
+static int rehearse(struct cpx_rst *r, struct cpx_err *err)
+{
+	struct cpx_rst_files *p = r->files_priv;
+	int rc = 0;
+
+	for (size_t i = 0; i < p->nfiles && rc == 0; i++)
+		if (is_put_back(&p->files[i]) && (p->files[i].rec->rule == CPX_RULE_APPEND ||
+						  p->files[i].rec->rule == CPX_RULE_SNAPSHOT))
+			rc = rehearse_one(r, &p->files[i], err);
+	return rc;
+}
+
 int cpx_rst_file_apply(struct cpx_rst *r, struct cpx_err *err)
 {
 	struct cpx_rst_files *p = r->files_priv;
@@ -433,6 +476,8 @@ int cpx_rst_file_apply(struct cpx_rst *r, struct cpx_err *err)
 		return 0;
 	p->applied = true;
 	rc = check_contents(r, err);
+	if (r->opts->rehearse)
+		return rc < 0 ? rc : rehearse(r, err);
 	for (size_t i = 0; i < p->nfiles && rc == 0; i++) {
 		struct cpx_rst_file *f = &p->files[i];
 

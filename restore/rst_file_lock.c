@@ -120,7 +120,8 @@ int cpx_rst_file_ofd_locks(struct cpx_rst *r, struct cpx_err *err)
 		struct cpx_rst_ofd *o = cpx_rst_ofd_by_id(r, k->ofd);
 		int rc = check_lock(k, err);
 
-		if (rc == 0 && o && o->fd >= 0)
+		/* the job itself may run and hold it */
+		if (rc == 0 && !r->opts->rehearse && o && o->fd >= 0)
 			rc = k->kind == CPX_LOCK_LEASE ? lease(r, o, k, err)
 						       : lock_ofd(r, o, k, err);
 		if (rc < 0)
@@ -149,7 +150,8 @@ int cpx_rst_file_locks(struct cpx_rst *r, struct cpx_rst_task *t, struct cpx_err
 		uint64_t at;
 		int rc;
 
-		if (k->kind != CPX_LOCK_POSIX || k->files_id != t->rec->files_id || !o)
+		if (r->opts->rehearse || k->kind != CPX_LOCK_POSIX ||
+		    k->files_id != t->rec->files_id || !o)
 			continue;
 		fd = number_of(r, k->files_id, k->ofd);
 		if (fd < 0)

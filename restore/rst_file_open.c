@@ -312,13 +312,27 @@ static int make_node(const struct cpx_rec_file *rec, int dir, const char *name)
 	return fd;
 }
 
+/* The directory in which a file is made, and its name there. */
+static int place_for(struct cpx_rst *r, const struct cpx_rec_file *rec, char **base,
+		     struct cpx_err *err)
+{
+	const char *slash = strrchr(rec->path, '/');
+
+	if (!r->opts->rehearse)
+		return cpx_rst_file_parent(r, rec->path, base, err);
+	*base = strdup(slash && slash[1] ? slash + 1 : "file");
+	if (!*base)
+		return cpx_err_set(err, CPX_E_NOMEM, "no memory");
+	return fcntl(r->opts->scratch_fd, F_DUPFD_CLOEXEC, 3);
+}
+
 /* Make and unlink in one go; another file may have taken the name meanwhile. */
 static int make_nameless(struct cpx_rst *r, const struct cpx_rec_file *rec, bool keep,
 			 struct cpx_err *err)
 {
 	CPX_AUTO_FREE char *base = NULL;
 	CPX_AUTO_FREE char *other = NULL;
-	CPX_AUTO_FD dir = cpx_rst_file_parent(r, rec->path, &base, err);
+	CPX_AUTO_FD dir = place_for(r, rec, &base, err);
 	struct cpx_rst_files *p = r->files_priv;
 	uint32_t number = 0;
 	int fd, rc, sys;
@@ -334,7 +348,7 @@ static int make_nameless(struct cpx_rst *r, const struct cpx_rec_file *rec, bool
 	if (rc < 0)
 		return rc;
 	fd = make_node(rec, dir, base);
-	if (fd < 0 && errno == EEXIST && !keep)
+	if (fd < 0 && errno == EEXIST && (!keep || r->opts->rehearse))
 		fd = make_node(rec, dir, other);
 	else
 		other[0] = 0;
@@ -369,7 +383,9 @@ static int make_tmpfile(struct cpx_rst *r, const char *path, int flags)
 	if (!cut || cpx_rst_owner_enter(&p->owner, NULL) < 0)
 		return -1;
 	cut[cut == dir] = 0;
-	fd = open_at_root(r, dir, flags, 0600);
+	fd = r->opts->rehearse
+		     ? openat(r->opts->scratch_fd, ".", flags | O_CLOEXEC | O_NOCTTY, 0600)
+		     : open_at_root(r, dir, flags, 0600);
 	cpx_rst_owner_leave(&p->owner);
 	return fd;
 }
@@ -438,7 +454,7 @@ static int remake(struct cpx_rst *r, struct cpx_rst_file *f, struct cpx_err *err
 	f->tmpfile = fd >= 0;
 	/* what came out of an image once had its name from there */
 	if (fd < 0 && !memfd_name(f->rec)) {
-		rc = make_dirs(r, f->rec->path, &d, err);
+		rc = r->opts->rehearse ? 0 : make_dirs(r, f->rec->path, &d, err);
 		fd = rc < 0 ? rc : make_nameless(r, f->rec, false, err);
 		remove_dirs(r, &d);
 	}
@@ -475,7 +491,8 @@ static int by_old_name(struct cpx_rst *r, const struct cpx_rec_file *rec, int fd
 {
 	struct cpx_rst_files *p = r->files_priv;
 	CPX_AUTO_FREE char *base = NULL;
-	CPX_AUTO_FD dir = cpx_rst_file_parent(r, rec->path, &base, NULL);
+	CPX_AUTO_FD dir =
+		r->opts->rehearse ? -1 : cpx_rst_file_parent(r, rec->path, &base, NULL);
 	char link[32];
 	int named = -1;
 
@@ -538,7 +555,10 @@ static int make_named(struct cpx_rst *r, struct cpx_rst_file *f, struct cpx_err 
 
 	if (fd < 0)
 		return fd;
-	cpx_log_note("%s is missing; it is made again", f->rec->path);
+	if (r->opts->rehearse)
+		cpx_log_debug("%s is made aside", f->rec->path);
+	else
+		cpx_log_note("%s is missing; it is made again", f->rec->path);
 	if (S_ISREG(f->rec->mode)) {
 		int rc = cpx_rst_file_fill(r, f, fd, err);
 
@@ -551,12 +571,32 @@ static int make_named(struct cpx_rst *r, struct cpx_rst_file *f, struct cpx_err 
 	return 0;
 }
 
+/* Would others notice that it is opened? Fifos, and files whose lease that would break. */
+static bool opening_tells(struct cpx_rst *r, const struct cpx_rst_file *f)
+{
+	if (S_ISFIFO(f->rec->mode))
+		return true;
+	cpx_state_each(r->st, lock, k) {
+		struct cpx_rst_ofd *o = cpx_rst_ofd_by_id(r, k->ofd);
+
+		if (k->kind == CPX_LOCK_LEASE && o && o->rec->kind == CPX_OFD_FILE &&
+		    o->rec->object == f->rec->id)
+			return true;
+	}
+	return false;
+}
+
 int cpx_rst_file_ready(struct cpx_rst *r, struct cpx_rst_file *f, struct cpx_err *err)
 {
 	struct cpx_rst_files *p = r->files_priv;
 	struct stat was, now;
 	int rc;
 
+	if (r->opts->rehearse && !f->ours && !(f->rec->flags & CPX_FILE_UNLINKED) &&
+	    opening_tells(r, f)) {
+		cpx_close(&f->path_fd);
+		return make_named(r, f, err);
+	}
 	cpx_rst_file_where(r);
 	if (f->path_fd >= 0 && (f->ours || f->in_job || p->job_root_fd < 0))
 		return 0;

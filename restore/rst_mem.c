@@ -333,6 +333,23 @@ static int resolve(const struct cpx_rst_mm *mm, uint64_t start, uint64_t end, bo
 	return rc == 0 && at < end ? add_extent(x, mm->rec->space, at, end, err) : rc;
 }
 
+int cpx_rst_mem_extents(const struct cpx_rst_mm *mm, struct cpx_extent **out,
+			struct cpx_err *err)
+{
+	struct extents x = { 0 };
+	int rc = 0;
+
+	for (size_t i = 0; i < mm->n && rc == 0; i++)
+		if (cpx_rst_has_pages(mm->v[i]))
+			rc = resolve(mm, mm->v[i]->start, mm->v[i]->end, true, &x, err);
+	if (rc < 0) {
+		free(x.v);
+		return rc;
+	}
+	*out = x.v;
+	return (int)x.n;
+}
+
 /* Pages that were zero where the file under them is not. */
 static int fill_zeros(struct cpx_rst *r, const struct cpx_rst_mm *mm, struct target *to,
 		      struct cpx_err *err)

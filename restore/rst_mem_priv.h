@@ -75,6 +75,12 @@ struct cpx_rst_mem {
 	bool late_done;
 };
 
+/*
+ * rst_mem.c: where the image has the pages of all private mappings of @mm, also those that it
+ * shares with another one. Return: number; *@out is malloc'ed.
+ */
+int cpx_rst_mem_extents(const struct cpx_rst_mm *mm, struct cpx_extent **out,
+			struct cpx_err *err);
 struct cpx_rst_mm *cpx_rst_mm_find(struct cpx_rst_mem *m, uint32_t id);
 
 /* --- rst_mem_map.c ------------------------------------------------------------------------ */

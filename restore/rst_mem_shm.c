@@ -118,7 +118,8 @@ static int make_unlinked(struct cpx_rst *r, struct cpx_rst_shm *s, struct cpx_er
 
 	if (rc < 0)
 		return rc;
-	CPX_AUTO_FD at = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	CPX_AUTO_FD at = r->opts->rehearse ? fcntl(r->opts->scratch_fd, F_DUPFD_CLOEXEC, 3)
+					   : open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (at >= 0 && fstatfs(at, &fs) == 0 && fs.f_type == TMPFS_MAGIC) {
 		s->fd = openat(at, name + 1, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW,
 			       0600);

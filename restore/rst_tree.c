@@ -81,7 +81,7 @@ static int wait_stop(pid_t pid, struct cpx_err *err)
 	return 0;
 }
 
-/* The empty child has done what it has to do, and is in pause(). */
+/* The empty child has done what it has to do, and is in poll(). */
 static int until_asleep(pid_t pid, struct cpx_err *err)
 {
 	int64_t end = cpx_mono_ns() + 5000000000ll;
@@ -94,7 +94,7 @@ static int until_asleep(pid_t pid, struct cpx_err *err)
 
 		if (n < 0)
 			return cpx_err_wrap(err, "new process %d", pid);
-		if (atoi(text) == SYS_pause && text[0] == '3')
+		if (atoi(text) == SYS_poll && text[0] == '7')
 			return 0;
 		if (cpx_mono_ns() > end)
 			return cpx_err_set(err, CPX_E_TIMEOUT,

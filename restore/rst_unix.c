@@ -201,6 +201,18 @@ static int bind_there(int fd, int type, const char *dir, const struct name *n,
 	return 0;
 }
 
+/* A name of its own in the directory for rehearsals: who listens at the real one goes on. */
+static int bind_rehearsal(int fd, int scratch)
+{
+	struct sockaddr_un un = { .sun_family = AF_UNIX };
+
+	umask(0);
+	if (fchdir(scratch))
+		return errno;
+	snprintf(un.sun_path, sizeof(un.sun_path), "socket.%d", getpid());
+	return bind(fd, (const struct sockaddr *)&un, sizeof(un)) ? errno : 0;
+}
+
 /* Give @fd the name in @which (rec's own or its peer's); its file stays if @keep. */
 static int bind_name(struct cpx_rst *r, int fd, const struct cpx_rec_sock *rec,
 		     const struct cpx_blob *which, bool keep, struct cpx_err *err)
@@ -219,12 +231,14 @@ static int bind_name(struct cpx_rst *r, int fd, const struct cpx_rec_sock *rec,
 					     n.un.sun_path + 1)
 			       : 0;
 	aside = !keep && stays_inside(n.un.sun_path);
-	rc = aside ? 0 : base_dir(r, rec, &n, dir, sizeof(dir), err);
+	rc = aside || r->opts->rehearse ? 0 : base_dir(r, rec, &n, dir, sizeof(dir), err);
 	if (rc < 0)
 		return rc;
 	pid = fork();
 	if (!pid && cpx_ipc_drop(r, NULL) < 0)
 		_exit(EPERM);
+	if (!pid && r->opts->rehearse)
+		_exit(bind_rehearsal(fd, r->opts->scratch_fd));
 	if (!pid)
 		_exit(aside ? bind_aside(fd, &n)
 			    : bind_there(fd, (int)rec->type, dir, &n, rec, keep,
