@@ -106,6 +106,12 @@ static int cap_contents(const struct cpx_ipc_fd *f, const struct cpx_rec_mqueue 
 
 	if (fd < 0 || mq_getattr(fd, &attr))
 		return cpx_err_sys(err, errno, "message queue %s", f->link);
+	if (f->t->rec->ipc_ns)
+		return cpx_cap_refuse(
+			f->c, f->t, err,
+			"fd %d is the message queue %s of an IPC namespace of its "
+			"own, which cannot be made again",
+			f->num, f->link);
 	if (notified(f->here)) {
 		rc = cpx_cap_refuse(
 			f->c, f->t, err,

@@ -475,47 +475,6 @@ static int ask_process(struct cpx_cap_task *t, struct cpx_err *err)
 	return rc;
 }
 
-static bool same_ns(int proc_fd, const char *path, const struct cpx_cap_task *other)
-{
-	struct stat a, b;
-	char own[64];
-
-	snprintf(own, sizeof(own), "/proc/self/%s", path);
-	return fstatat(proc_fd, path, &a, 0) < 0 ||
-	       (other ? fstatat(other->proc_fd, path, &b, 0) : stat(own, &b)) < 0 ||
-	       (a.st_dev == b.st_dev && a.st_ino == b.st_ino);
-}
-
-/*
- * Namespaces are not made again: the whole job must be in the same ones, and in ours, but for
- * those that a keeper or a restart gives it (PID, mount, time).
- */
-static int check_namespaces(struct cpx_cap *c, struct cpx_cap_task *t, struct cpx_err *err)
-{
-	static const struct {
-		const char *path, *what;
-		bool may_be_own;
-	} all[] = {
-		{ "ns/uts", "UTS", false },	{ "ns/ipc", "IPC", false },
-		{ "ns/net", "network", false }, { "ns/user", "user", false },
-		{ "ns/mnt", "mount", true },	{ "ns/pid", "PID", true },
-		{ "ns/time", "time", true },
-	};
-	struct cpx_cap_task *root = c->tasks[0];
-
-	for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++) {
-		if (t == root && all[i].may_be_own)
-			continue;
-		if (!same_ns(t->proc_fd, all[i].path, t == root ? NULL : root))
-			return cpx_cap_refuse(
-				c, t, err,
-				"it is in a %s namespace of its own, which cannot be "
-				"made again",
-				all[i].what);
-	}
-	return 0;
-}
-
 /*
  * The main thread has ended while others live on. It has to be made again, for it is what the
  * process is known by; it ends again before the others are let go.
@@ -547,7 +506,7 @@ static int core_task(struct cpx_cap *c, void *priv, struct cpx_cap_task *t, stru
 	snprintf(path, sizeof(path), "/proc/%d/comm", t->pid);
 	rc = read_comm(c, t, path, &t->rec->comm, err);
 	if (rc == 0)
-		rc = check_namespaces(c, t, err);
+		rc = cpx_cap_namespaces(c, t, err);
 	if (rc == 0)
 		rc = fill_limits(c, t, err);
 	if (rc == 0)

@@ -37,6 +37,14 @@ int cpx_rst_filters_common(struct cpx_rst *r, struct cpx_rst_task *t, struct cpx
 int cpx_rst_creds_set(struct cpx_rst *r, struct cpx_rst_task *t, struct cpx_rst_thread *th,
 		      struct cpx_err *err);
 
+/* --- namespaces (rst_ns.c) -------------------------------------------------------------------
+ */
+
+/* Before anything is created: are the records whole? */
+int cpx_rst_ns_check(const struct cpx_rst *r, struct cpx_err *err);
+/* Before the threads exist: make or join what is the job's own. */
+int cpx_rst_ns_enter(struct cpx_rst *r, struct cpx_rst_task *t, struct cpx_err *err);
+
 /* --- calls in progress (rst_resume.c) --------------------------------------------------------
  */
 

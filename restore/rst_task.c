@@ -89,6 +89,8 @@ static int core_prepare(struct cpx_rst *r, void **priv, struct cpx_err *err)
 		if (th->affinity.n > 65536 ||
 		    (th->robust_list && th->robust_len != ROBUST_HEAD) || th->pdeathsig > 64)
 			return cpx_err_set(err, CPX_E_FORMAT, "thread %u is damaged", th->tid);
+	if (cpx_rst_ns_check(r, err) < 0)
+		return CPX_E_FORMAT;
 	return cpx_rst_creds_check(r, err);
 }
 
@@ -107,6 +109,8 @@ static int core_task(struct cpx_rst *r, void *priv, struct cpx_rst_task *t, stru
 			     t->rec->personality);
 	if (rc == 0 && t->fs_of == t)
 		rc = cpx_tok(lead, NULL, err, "umask", SYS_umask, t->rec->umask & 0777);
+	if (rc == 0)
+		rc = cpx_rst_ns_enter(r, t, err);
 	return rc < 0 ? rc : cpx_rst_filters_common(r, t, err);
 }
 

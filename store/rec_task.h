@@ -51,7 +51,10 @@ enum cpx_resume {
 	F(task, u32, has_execed)    /* 0: setpgid by the parent still possible */             \
 	F(task, u32, coredump_filter) /* /proc/PID/coredump_filter */                         \
 	F(task, u32, mdwe)          /* PR_GET_MDWE */                                         \
-	F(task, u32, stop_waited)   /* stopped, and its parent has been told by wait() */
+	F(task, u32, stop_waited)   /* stopped, and its parent has been told by wait() */    \
+	F(task, u32, uts_ns)        /* id of an ns record; 0: that of the host */             \
+	F(task, u32, ipc_ns)                                                                  \
+	F(task, u32, net_ns)
 
 #define CPX_FIELDS_thread(F)                                                                  \
 	F(thread, u32, pid)         /* of its task */                                         \
@@ -139,6 +142,13 @@ enum cpx_resume {
 	F(seccomp, u32, flags)                                                                \
 	F(seccomp, blob, filter)    /* struct sock_filter array */
 
+#define CPX_FIELDS_ns(F)                                                                      \
+	F(ns, u32, id)              /* > 0 */                                                 \
+	F(ns, u32, type)            /* CLONE_NEWUTS, CLONE_NEWIPC, CLONE_NEWNET */            \
+	F(ns, str, host)            /* UTS: names */                                          \
+	F(ns, str, domain)                                                                    \
+	F(ns, u32, lo_up)           /* network: it has the loopback device alone */
+
 #define CPX_RECS_TASK(R)                                                                      \
 	R(0x0101, task, CPX_FIELDS_task)                                                      \
 	R(0x0102, thread, CPX_FIELDS_thread)                                                  \
@@ -146,7 +156,8 @@ enum cpx_resume {
 	R(0x0104, sigpending, CPX_FIELDS_sigpending)                                          \
 	R(0x0105, itimer, CPX_FIELDS_itimer)                                                  \
 	R(0x0106, ptimer, CPX_FIELDS_ptimer)                                                  \
-	R(0x0107, seccomp, CPX_FIELDS_seccomp)
+	R(0x0107, seccomp, CPX_FIELDS_seccomp)                                                \
+	R(0x0108, ns, CPX_FIELDS_ns)
 /* clang-format on */
 
 #endif
