@@ -256,7 +256,9 @@ static int take_output(struct cpx_state *st, int master, int slave, struct cpx_r
 {
 	const struct termios2 *own = rec->termios.p;
 	struct termios2 raw = *own;
+	struct pollfd pfd = { .fd = slave, .events = POLLOUT };
 	int off = 0, on = 1, n = 0, rc = 0;
+	bool stopped;
 
 	if (ioctl(master, FIONREAD, &n) || n <= 0)
 		return 0;
@@ -265,8 +267,14 @@ static int take_output(struct cpx_state *st, int master, int slave, struct cpx_r
 	raw.c_oflag &= ~(unsigned)OPOST;
 	ioctl(slave, TCSETS2, &raw);
 	n = (int)read_waiting(master, buf, 0);
+	/* with room enough it is not writable only where output was stopped (^S, tcflow()) */
+	stopped = poll(&pfd, 1, 0) == 0;
+	if (stopped)
+		ioctl(slave, TCXONC, TCOON);
 	if (write_back(slave, buf, (size_t)n))
 		rc = cpx_err_sys(err, errno, "putting the output of %s back", rec->path);
+	if (stopped)
+		ioctl(slave, TCXONC, TCOOFF);
 	ioctl(slave, TCSETS2, own);
 	if (rec->packet)
 		ioctl(master, TIOCPKT, &on);
