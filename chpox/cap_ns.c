@@ -195,6 +195,35 @@ static int own_ns(struct cpx_cap *c, struct cpx_cap_task *t, const struct kind *
 	return k->cap(c, t, rec, err);
 }
 
+/* A thread that has ended meanwhile is none that is in another one. */
+static int check_thread(struct cpx_cap *c, struct cpx_cap_task *t, pid_t tid,
+			struct cpx_err *err)
+{
+	for (size_t i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++) {
+		struct stat own, its;
+		char path[64];
+
+		snprintf(path, sizeof(path), "task/%d/%s", tid, kinds[i].path);
+		if (fstatat(t->proc_fd, kinds[i].path, &own, 0) < 0 ||
+		    fstatat(t->proc_fd, path, &its, 0) < 0 || own.st_ino == its.st_ino)
+			continue;
+		return cpx_cap_refuse(c, t, err,
+				      "its thread %d is in a %s namespace of its own, which "
+				      "cannot be made again",
+				      tid, kinds[i].what);
+	}
+	return 0;
+}
+
+static int check_threads(struct cpx_cap *c, struct cpx_cap_task *t, struct cpx_err *err)
+{
+	int rc = 0;
+
+	for (size_t k = 1; k < t->nthreads && t->live == t->pid && rc == 0; k++)
+		rc = check_thread(c, t, t->threads[k].t.tid, err);
+	return rc;
+}
+
 int cpx_cap_namespaces(struct cpx_cap *c, struct cpx_cap_task *t, struct cpx_err *err)
 {
 	const struct cpx_cap_task *root = c->tasks[0];
@@ -220,5 +249,14 @@ int cpx_cap_namespaces(struct cpx_cap *c, struct cpx_cap_task *t, struct cpx_err
 		return cpx_cap_refuse(c, t, err,
 				      "it is in another network namespace than process %d",
 				      root->pid);
-	return 0;
+	return c->dry_run ? check_threads(c, t, err) : 0;
+}
+
+int cpx_cap_ns_threads(struct cpx_cap *c, struct cpx_err *err)
+{
+	int rc = 0;
+
+	for (size_t i = 0; i < c->ntasks && rc == 0; i++)
+		rc = check_threads(c, c->tasks[i], err);
+	return rc;
 }

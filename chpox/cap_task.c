@@ -29,6 +29,7 @@
 #define SECCOMP_FILTERS_MAX 256
 #define AFFINITY_BYTES 1024
 
+#define MEMBARRIER_GET 512 /* MEMBARRIER_CMD_GET_REGISTRATIONS */
 #ifndef PR_GET_MDWE
 #define PR_GET_MDWE 66
 #endif
@@ -461,6 +462,29 @@ static int fill_status(struct cpx_cap *c, struct cpx_cap_task *t, struct cpx_err
 	return 0;
 }
 
+/* What its memory is registered for with membarrier(); kernels before 6.3 only show by use. */
+static int ask_membarrier(struct cpx_cap_task *t, struct cpx_err *err)
+{
+	static const struct {
+		uint64_t use;
+		uint32_t registration;
+	} all[] = { { 8, 16 }, { 32, 64 }, { 128, 256 } }; /* expedited, core, rseq */
+	struct cpx_cap_thread *lead = &t->threads[0];
+	int64_t ret;
+	int rc = cpx_tcall(&lead->t, &ret, err, SYS_membarrier, MEMBARRIER_GET, 0, 0);
+
+	if (rc < 0 || ret >= 0 || ret == -ENOSYS) {
+		t->rec->membarrier = rc == 0 && ret > 0 ? (uint32_t)ret : 0;
+		return rc;
+	}
+	for (size_t i = 0; i < sizeof(all) / sizeof(*all) && rc == 0; i++) {
+		rc = cpx_tcall(&lead->t, &ret, err, SYS_membarrier, all[i].use, 0, 0);
+		if (rc == 0 && ret == 0)
+			t->rec->membarrier |= all[i].registration;
+	}
+	return rc;
+}
+
 static int ask_process(struct cpx_cap_task *t, struct cpx_err *err)
 {
 	struct cpx_cap_thread *lead = &t->threads[0];
@@ -472,6 +496,8 @@ static int ask_process(struct cpx_cap_task *t, struct cpx_err *err)
 	t->rec->subreaper = v != 0;
 	if (rc == 0)
 		rc = ask(lead, PR_GET_MDWE, &t->rec->mdwe, err);
+	if (rc == 0 && t->mm_of == t)
+		rc = ask_membarrier(t, err);
 	return rc;
 }
 
@@ -527,7 +553,14 @@ static int core_task(struct cpx_cap *c, void *priv, struct cpx_cap_task *t, stru
 	return rc;
 }
 
+static int core_late(struct cpx_cap *c, void *priv, struct cpx_err *err)
+{
+	(void)priv;
+	return cpx_cap_ns_threads(c, err);
+}
+
 const struct cpx_cap_family cpx_cap_core = {
 	.name = "core",
 	.task = core_task,
+	.late = core_late,
 };

@@ -29,6 +29,7 @@
 #ifndef PR_SET_MDWE
 #define PR_SET_MDWE 65
 #endif
+#define MEMBARRIER_REGISTER (4u | 16u | 64u | 256u) /* the MEMBARRIER_CMD_REGISTER_… */
 #define SS_AUTODISARM_FLAG 0x80000000u
 #define SCHED_FLAGS_KEPT 7u /* reset on fork, reclaim, overrun signal */
 #define CPUS_BYTES 1024	    /* of a CPU set: more than kernels have */
@@ -111,6 +112,10 @@ static int core_task(struct cpx_rst *r, void *priv, struct cpx_rst_task *t, stru
 		rc = cpx_tok(lead, NULL, err, "umask", SYS_umask, t->rec->umask & 0777);
 	if (rc == 0)
 		rc = cpx_rst_ns_enter(r, t, err);
+	/* while it is alone in its memory this takes no time */
+	for (uint32_t bit = 1; bit && rc == 0 && t->mm_of == t; bit <<= 1)
+		if (t->rec->membarrier & MEMBARRIER_REGISTER & bit)
+			rc = cpx_tok(lead, NULL, err, "membarrier", SYS_membarrier, bit, 0);
 	return rc < 0 ? rc : cpx_rst_filters_common(r, t, err);
 }
 

@@ -54,7 +54,8 @@ enum cpx_resume {
 	F(task, u32, stop_waited)   /* stopped, and its parent has been told by wait() */    \
 	F(task, u32, uts_ns)        /* id of an ns record; 0: that of the host */             \
 	F(task, u32, ipc_ns)                                                                  \
-	F(task, u32, net_ns)
+	F(task, u32, net_ns)                                                                  \
+	F(task, u32, membarrier)    /* of its mm: registrations, as MEMBARRIER_CMD_GET_REGISTRATIONS */
 
 #define CPX_FIELDS_thread(F)                                                                  \
 	F(thread, u32, pid)         /* of its task */                                         \

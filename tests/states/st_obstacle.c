@@ -12,6 +12,7 @@
 #include <linux/userfaultfd.h>
 #include <netinet/in.h>
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <sys/fanotify.h>
 #include <sys/ioctl.h>
@@ -129,15 +130,39 @@ static void outside_pipe(void)
 	st_sleep_ms(50);
 }
 
+static void *in_namespace(void *arg)
+{
+	go_on = unshare(CLONE_NEWNET) == 0 ? 1 : 2;
+	for (;;)
+		st_sleep_ms(50);
+	return arg;
+}
+
+static void thread_ns(void)
+{
+	pthread_t t;
+
+	ST_ZERO(pthread_create(&t, NULL, in_namespace, NULL));
+	while (!go_on)
+		st_sleep_ms(1);
+	need(go_on == 1 ? 0 : -1, "namespaces");
+}
+
 static const struct {
 	const char *name;
 	void (*set_up)(void);
 } kinds[] = {
-	{ "io_uring", io_uring }, { "userfaultfd", userfault },
-	{ "fanotify", fan },	  { "perf", perf },
-	{ "bpf", bpf },		  { "device", device },
-	{ "packet", packet },	  { "ptraced", ptraced },
-	{ "strict", strict },	  { "outside_pipe", outside_pipe },
+	{ "io_uring", io_uring },
+	{ "userfaultfd", userfault },
+	{ "fanotify", fan },
+	{ "perf", perf },
+	{ "bpf", bpf },
+	{ "device", device },
+	{ "packet", packet },
+	{ "ptraced", ptraced },
+	{ "strict", strict },
+	{ "outside_pipe", outside_pipe },
+	{ "thread_ns", thread_ns },
 };
 
 static void *count(void *arg)
