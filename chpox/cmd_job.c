@@ -283,32 +283,6 @@ static double real(const json_t *j, const char *key)
 	return json_number_value(json_object_get(j, key));
 }
 
-static void show_checkpoint(const char *job, const json_t *m)
-{
-	char mem[16], stored[16];
-
-	printf("%s: generation %lld, %s of memory in %s, pause %.1f ms, %.2f s\n", job,
-	       (long long)cpx_proto_int(m, "generation", 0),
-	       cpx_human_size((uint64_t)cpx_proto_int(m, "bytes_memory", 0), mem),
-	       cpx_human_size((uint64_t)cpx_proto_int(m, "bytes_stored", 0), stored),
-	       real(m, "pause_ms"), real(m, "total_ms") / 1000);
-}
-
-static json_t *make_checkpoint(const struct cpx_args *a, const char *job)
-{
-	json_t *req = request("checkpoint", job);
-	const char *deadline = cpx_arg(a, "deadline");
-	int64_t ns;
-
-	json_object_set_new(req, "after",
-			    json_string(cpx_arg_given(a, "kill")   ? "kill"
-					: cpx_arg_given(a, "stop") ? "stop"
-								   : "run"));
-	if (deadline && cpx_parse_duration(deadline, "deadline", &ns, NULL) == 0)
-		json_object_set_new(req, "deadline_ns", json_integer(ns));
-	return req;
-}
-
 /* Either a job or --all. */
 static int one_or_all(const struct cpx_args *a, struct cpx_err *err)
 {
@@ -318,36 +292,6 @@ static int one_or_all(const struct cpx_args *a, struct cpx_err *err)
 		return cpx_err_set(err, CPX_E_INVAL, "%s: name a job, or give --all",
 				   a->cmd->name);
 	return all || !need(json_string(a->pos[0]), err) ? 0 : CPX_E_INVAL;
-}
-
-int cpx_ctl_checkpoint(const struct cpx_args *a, struct cpx_err *err)
-{
-	struct many m = { .a = a,
-			  .make = make_checkpoint,
-			  .show = show_checkpoint,
-			  .what = "checkpointing" };
-	const char *deadline = cpx_arg(a, "deadline");
-	json_t *answer;
-	int64_t ns;
-	int r = one_or_all(a, err);
-
-	if (r >= 0 && cpx_arg_given(a, "kill") && cpx_arg_given(a, "stop"))
-		r = cpx_err_set(err, CPX_E_INVAL,
-				"checkpoint: either --kill or --stop, not both");
-	if (r >= 0 && deadline)
-		r = cpx_parse_duration(deadline, "deadline", &ns, err);
-	if (r < 0)
-		return r;
-	if (a->npos == 0) {
-		r = do_all(&m, is_running, err);
-		return r < 0 ? r : 0;
-	}
-	r = simple(a, make_checkpoint(a, a->pos[0]), &answer, err);
-	if (r < 0)
-		return r;
-	show_checkpoint(a->pos[0], answer);
-	json_decref(answer);
-	return 0;
 }
 
 static void show_restart(const char *job, const json_t *m)

@@ -74,7 +74,9 @@ static const struct cpx_opt opts_checkpoint[] = {
 	{ "all", 'a', NULL, "all running jobs" },
 	{ "kill", 0, NULL, "end it once the image is safe; 'restart' lets it go on" },
 	{ "stop", 0, NULL, "leave it stopped; 'signal JOB CONT' lets it go on" },
-	{ "deadline", 0, "DUR", "give up after that time; the job runs on" },
+	{ "deadline", 0, "DUR",
+	  "give up after that time, for all of them together; the jobs run on" },
+	{ "json", 0, NULL, "machine-readable" },
 	{ 0 }
 };
 static const struct cpx_opt opts_restart[] = {
