@@ -1,0 +1,5 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0-or-later
+# A million histories of other seeds, 200 of 300 nodes.
+export SIM_SEED=100001 SIM_HISTORIES=1000000 SIM_BIG=200
+exec "$(dirname "$0")/../suite/50-sim.sh"
