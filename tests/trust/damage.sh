@@ -72,7 +72,16 @@ sleep 1000 >/dev/null 2>&1 &
 p=$!
 disown
 pids+=("$p")
-check "a dump behind it" "$ctl" dump "$p" --to img
+check "a dump behind it" "$ctl" dump "$p" --to img -R
 check "is whole" "$ctl" verify img
 fails "a directory that somebody changes is not repaired" 'just being changed' \
 	flock --shared img bash -c "printf x >>\"\$(ls img/jobs/dump/*.m | tail -n 1)\"; '$ctl' verify --repair img"
+
+# what a dump that was killed left goes with the next one, but not while another is at work
+check "a dump into a new directory" "$ctl" dump "$p" --to new -R
+dead=new/jobs/dump/0000000000000001-0000000000000001-0123456789abcdef.0.p
+: >"$dead"
+check "a dump while another one writes there" flock --shared new "$ctl" dump "$p" --to new -R
+is "removes nothing that may be the other's" "$(ls "$dead" 2>&1)" "$dead"
+check "a dump alone" "$ctl" dump "$p" --to new -R
+is "cleans up what was left" "$(ls "$dead" 2>/dev/null)" ""
