@@ -32,9 +32,25 @@
 #define TREE_MAX 4096
 #define PIDFD_EXIT_KNOWN (1ull << 3) /* PIDFD_INFO_EXIT */
 
+static int open_registry(struct keeper *k, struct cpx_err *err)
+{
+	struct cpx_reg_node node;
+	int r = cpx_registry_conf_load(k->dir, &k->conf, err);
+
+	if (r >= 0)
+		r = cpx_registry_open_conf(&k->conf, &k->reg, err);
+	if (r < 0 || !*k->conf.node)
+		return r;
+	r = cpx_registry_node(k->reg, k->conf.node, &node, err);
+	if (r < 0)
+		return cpx_err_wrap(err, "this node has not joined");
+	k->lease = node.lease;
+	cpx_registry_fence(k->reg, k->conf.node, k->lease);
+	return 0;
+}
+
 int keeper_open(struct keeper *k, struct cpx_err *err)
 {
-	char *path;
 	int r;
 
 	if (asprintf(&k->jobdir, "%s/jobs/%s", k->dir, k->name) < 0)
@@ -44,10 +60,7 @@ int keeper_open(struct keeper *k, struct cpx_err *err)
 	r = cpx_cgroup_job(k->dir, k->name, k->cgroup, err);
 	if (r < 0)
 		return r;
-	if (asprintf(&path, "%s/registry", k->dir) < 0)
-		return cpx_err_set(err, CPX_E_NOMEM, "out of memory");
-	r = cpx_registry_open(path, NULL, &k->reg, err);
-	free(path);
+	r = open_registry(k, err);
 	if (r < 0)
 		return r;
 	k->code_cache = mmap(NULL, cpx_code_cache_size(), PROT_READ | PROT_WRITE,
@@ -67,6 +80,10 @@ static int take_over(struct cpx_reg_job *job, void *ctx, struct cpx_err *err)
 {
 	struct taking *t = ctx;
 
+	/* chpoxd does not send us here for another node's job; the placer's word is needed */
+	if (*job->node && strcmp(job->node, t->k->conf.node) != 0)
+		return cpx_err_set(err, CPX_E_BUSY, "job '%s' is on node '%s'", job->name,
+				   job->node);
 	if (cpx_live_check(&job->keeper))
 		return cpx_err_set(err, CPX_E_BUSY, "job '%s' has a keeper (pid %d)", job->name,
 				   job->keeper.pid);
@@ -77,6 +94,8 @@ static int take_over(struct cpx_reg_job *job, void *ctx, struct cpx_err *err)
 	t->old = job->keeper;
 	job->keeper = t->me;
 	job->epoch++;
+	strcpy(job->node, t->k->conf.node);
+	job->lease = t->k->lease;
 	return 0;
 }
 

@@ -73,6 +73,8 @@ struct keeper {
 	uint64_t want_epoch, want_seq; /* RESTART: this generation; 0, 0: the head */
 	bool force;
 	struct cpx_registry *reg;
+	struct cpx_reg_conf conf;
+	int64_t lease;		/* of the node, 0: embedded registry */
 	struct cpx_reg_job job; /* as we stored it last */
 	struct keeper_spec spec;
 	bool has_spec;

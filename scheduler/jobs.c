@@ -28,8 +28,8 @@
 
 /* --- finding and checking ------------------------------------------------------------ */
 
-int cpxd_find_job(struct cpxd_conn *c, const json_t *m, struct cpx_reg_job *job,
-		  struct cpx_err *err)
+static int find_any(struct cpxd_conn *c, const json_t *m, struct cpx_reg_job *job,
+		    struct cpx_err *err)
 {
 	const char *name = cpx_proto_str(m, "job");
 	int r;
@@ -42,6 +42,18 @@ int cpxd_find_job(struct cpxd_conn *c, const json_t *m, struct cpx_reg_job *job,
 	if (c->uid != 0 && c->uid != job->uid)
 		return cpx_err_set(err, CPX_E_NOENT, "there is no job '%s'", name);
 	return 0;
+}
+
+/* One that this node has to do with. */
+int cpxd_find_job(struct cpxd_conn *c, const json_t *m, struct cpx_reg_job *job,
+		  struct cpx_err *err)
+{
+	int r = find_any(c, m, job, err);
+
+	if (r >= 0 && cpxd_elsewhere(c->d, job))
+		return cpx_err_set(err, CPX_E_GONE, "job '%s' is on node '%s'; ask there",
+				   job->name, job->node);
+	return r;
 }
 
 /* How a job is asked for that does not run. */
@@ -181,6 +193,7 @@ int cpxd_reserve(struct cpxd *d, const json_t *m, const char *from, struct cpx_r
 	int r = CPX_E_EXIST;
 
 	job->created_ns = cpx_clock_ns(CLOCK_REALTIME);
+	strcpy(job->node, d->conf.node);
 	if (name) {
 		if (!cpx_job_name_ok(name))
 			return cpx_err_set(
@@ -341,22 +354,29 @@ static void command_of(pid_t pid, char *out, size_t size)
 	snprintf(out, size, "%s", n > 0 ? s : "");
 }
 
+struct marked {
+	struct cpxd *d;
+	pid_t pid;
+	char name[CPX_JOB_NAME_MAX];
+};
+
+static void compare_root(const struct cpx_reg_job *job, void *ctx)
+{
+	struct marked *k = ctx;
+
+	if (!cpxd_elsewhere(k->d, job) && job->state == CPX_JOB_RUNNING &&
+	    job->root.pid == k->pid && cpx_live_check(&job->root))
+		strcpy(k->name, job->name);
+}
+
 static int already_marked(struct cpxd *d, pid_t pid, struct cpx_err *err)
 {
-	char **names = NULL;
-	int n = cpx_registry_list(d->reg, &names, NULL), r = 0;
+	struct marked k = { .d = d, .pid = pid };
+	int n = cpx_registry_each(d->reg, compare_root, &k, err);
 
-	for (int i = 0; i < n && r == 0; i++) {
-		struct cpx_reg_job job;
-
-		if (cpx_registry_get(d->reg, names[i], &job, NULL) == 0 &&
-		    job.state == CPX_JOB_RUNNING && job.root.pid == pid &&
-		    cpx_live_check(&job.root))
-			r = cpx_err_set(err, CPX_E_EXIST, "pid %d is job '%s' already", pid,
-					job.name);
-	}
-	cpx_registry_names_free(names);
-	return r;
+	if (n >= 0 && *k.name)
+		return cpx_err_set(err, CPX_E_EXIST, "pid %d is job '%s' already", pid, k.name);
+	return n < 0 ? n : 0;
 }
 
 static int op_mark(struct cpxd_conn *c, const json_t *m, struct cpx_err *err)
@@ -530,37 +550,43 @@ static json_t *view(struct cpxd *d, const struct cpx_reg_job *job)
 {
 	const struct cpx_failures node = node_failures(d);
 
-	return cpxd_view(job, &node);
+	return cpxd_view(d, job, &node);
+}
+
+struct listing {
+	struct cpxd_conn *c;
+	json_t *list;
+	struct cpx_failures node;
+};
+
+static void list_one(const struct cpx_reg_job *job, void *ctx)
+{
+	struct listing *l = ctx;
+	struct cpxd *d = l->c->d;
+	json_t *v;
+
+	if (l->c->uid != 0 && l->c->uid != job->uid)
+		return;
+	v = cpxd_view(d, job, &l->node);
+	json_object_set_new(v, "recoverable",
+			    json_boolean(!cpxd_elsewhere(d, job) && recoverable(job) &&
+					 !cpxd_working_keeper(d, job)));
+	json_array_append_new(l->list, v);
 }
 
 static int op_list(struct cpxd_conn *c, const json_t *m, struct cpx_err *err)
 {
-	const struct cpx_failures node = node_failures(c->d);
-	json_t *list = json_array(), *answer;
-	char **names = NULL;
-	int n = cpx_registry_list(c->d->reg, &names, err);
+	struct listing l = { .c = c, .list = json_array(), .node = node_failures(c->d) };
+	json_t *answer;
+	int n = cpx_registry_each(c->d->reg, list_one, &l, err);
 
 	(void)m;
-	for (int i = 0; i < n; i++) {
-		struct cpx_reg_job job;
-		json_t *v;
-
-		if (cpx_registry_get(c->d->reg, names[i], &job, NULL) < 0 ||
-		    (c->uid != 0 && c->uid != job.uid))
-			continue;
-		v = cpxd_view(&job, &node);
-		json_object_set_new(
-			v, "recoverable",
-			json_boolean(recoverable(&job) && !cpxd_working_keeper(c->d, &job)));
-		json_array_append_new(list, v);
-	}
-	cpx_registry_names_free(names);
 	if (n < 0) {
-		json_decref(list);
+		json_decref(l.list);
 		return n;
 	}
 	answer = cpx_proto_ok();
-	json_object_set_new(answer, "jobs", list);
+	json_object_set_new(answer, "jobs", l.list);
 	cpxd_answer(c, answer);
 	return 0;
 }
@@ -569,7 +595,7 @@ static int op_show(struct cpxd_conn *c, const json_t *m, struct cpx_err *err)
 {
 	struct cpx_reg_job job;
 	json_t *answer;
-	int r = cpxd_find_job(c, m, &job, err);
+	int r = find_any(c, m, &job, err);
 
 	if (r < 0)
 		return r;

@@ -11,6 +11,11 @@ static bool orphaned(const struct cpx_reg_job *job)
 	return job->state == CPX_JOB_RUNNING && !cpx_live_check(&job->keeper);
 }
 
+bool cpxd_elsewhere(const struct cpxd *d, const struct cpx_reg_job *job)
+{
+	return *job->node && strcmp(job->node, d->conf.node) != 0;
+}
+
 bool cpxd_lost(const struct cpx_reg_job *job)
 {
 	if (!orphaned(job))
@@ -20,9 +25,10 @@ bool cpxd_lost(const struct cpx_reg_job *job)
 	return !cpx_live_check(&job->root);
 }
 
-static const char *state_of(const struct cpx_reg_job *job)
+static const char *state_of(const struct cpxd *d, const struct cpx_reg_job *job)
 {
-	return cpxd_lost(job) ? "LOST" : cpx_job_state_name(job->state);
+	return !cpxd_elsewhere(d, job) && cpxd_lost(job) ? "LOST"
+							 : cpx_job_state_name(job->state);
 }
 
 static json_t *gen(const struct cpx_reg_gen *g)
@@ -71,16 +77,18 @@ static void view_interval(json_t *j, const struct cpx_reg_job *job,
 			    json_integer((json_int_t)job->learned.failures.count));
 }
 
-json_t *cpxd_view(const struct cpx_reg_job *job, const struct cpx_failures *node)
+json_t *cpxd_view(const struct cpxd *d, const struct cpx_reg_job *job,
+		  const struct cpx_failures *node)
 {
 	const struct cpx_reg_gen *h = &job->gens[0];
-	bool runs = job->state == CPX_JOB_RUNNING && !cpxd_lost(job);
+	bool here = !cpxd_elsewhere(d, job);
+	bool runs = here && job->state == CPX_JOB_RUNNING && !cpxd_lost(job);
 	json_t *j = json_pack(
 		"{s:s, s:s, s:I, s:I, s:i, s:i, s:b, s:b, s:I, s:I, s:I, s:I, s:f, s:f}", "job",
-		job->name, "state", state_of(job), "uid", (json_int_t)job->uid, "epoch",
+		job->name, "state", state_of(d, job), "uid", (json_int_t)job->uid, "epoch",
 		(json_int_t)job->epoch, "pid", runs ? job->root.pid : 0, "keeper_pid",
-		cpx_live_check(&job->keeper) ? job->keeper.pid : 0, "marked", job->marked,
-		"tty", job->tty, "every_ms",
+		here && cpx_live_check(&job->keeper) ? job->keeper.pid : 0, "marked",
+		job->marked, "tty", job->tty, "every_ms",
 		(json_int_t)(job->every_ns < 0 ? -1 : job->every_ns / 1000000), "keep",
 		(json_int_t)job->keep.last, "checkpoints", (json_int_t)job->checkpoints,
 		"restarts", (json_int_t)job->restarts, "created", (double)job->created_ns / 1e9,
@@ -88,6 +96,7 @@ json_t *cpxd_view(const struct cpx_reg_job *job, const struct cpx_failures *node
 
 	if (!j)
 		return NULL;
+	json_object_set_new(j, "node", json_string(job->node));
 	json_object_set_new(j, "command", cpx_proto_bytes(job->command));
 	json_object_set_new(j, "reason", cpx_proto_bytes(job->reason));
 	json_object_set_new(j, "gid", json_integer(job->gid));

@@ -92,28 +92,23 @@ static bool left_status(struct cpxd *d, const char *name)
 	       strtol(text, NULL, 10) != SIGKILL;
 }
 
-static void adopt(struct cpxd *d, const char *name)
+static void adopt(const struct cpx_reg_job *job, void *ctx)
 {
-	const struct cpxd_launch l = { .mode = "adopt", .job = name, .stdin_fd = -1 };
-	struct cpx_reg_job job;
+	const struct cpxd_launch l = { .mode = "adopt", .job = job->name, .stdin_fd = -1 };
+	struct cpxd *d = ctx;
 	struct cpx_err err = { 0 };
 
-	if (cpxd_keeper_of(d, name) || cpx_registry_get(d->reg, name, &job, &err) < 0 ||
-	    job.state != CPX_JOB_RUNNING || cpx_live_check(&job.keeper))
+	if (cpxd_elsewhere(d, job) || cpxd_keeper_of(d, job->name) ||
+	    job->state != CPX_JOB_RUNNING || cpx_live_check(&job->keeper))
 		return;
-	if (cpxd_lost(&job) && !(job.init.pid && left_status(d, name)))
+	if (cpxd_lost(job) && !(job->init.pid && left_status(d, job->name)))
 		return;
-	cpx_log_note("the keeper of '%s' has died; another takes over", name);
+	cpx_log_note("the keeper of '%s' has died; another takes over", job->name);
 	if (cpxd_launch(d, &l, &err) < 0)
-		cpx_log_error("%s: %s", name, err.msg);
+		cpx_log_error("%s: %s", job->name, err.msg);
 }
 
-void cpxd_adopt_all(struct cpxd *d)
+int cpxd_adopt_all(struct cpxd *d)
 {
-	char **names = NULL;
-	int n = cpx_registry_list(d->reg, &names, NULL);
-
-	for (int i = 0; i < n; i++)
-		adopt(d, names[i]);
-	cpx_registry_names_free(names);
+	return cpx_registry_each(d->reg, adopt, d, NULL);
 }

@@ -7,6 +7,7 @@
  * -> in the background -> jobs without keeper adopted -> loop. It returns to who started it
  * when it can be reached. SIGTERM ends it; the jobs stay with their keepers.
  */
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>
@@ -22,15 +23,26 @@
 #include <unistd.h>
 
 #include "../chpox/base/cgroup.h"
+#include "../chpox/base/cmd.h"
 #include "../chpox/base/err.h"
 #include "../chpox/base/fault.h"
 #include "../chpox/base/fd.h"
 #include "../chpox/base/log.h"
+#include "cluster_key.h"
+#include "etcd_msg.h"
 #include "server.h"
 
+#define KEY_NAME "cluster.key"
 #define DEFAULT_DIR "/var/lib/chpox"
 #define DAEMON_CGROUP "chpox.daemon"
 #define ADOPT_MS 1000
+
+/* What the command line says; NULL: nothing. */
+struct told {
+	const char *dir, *registry, *store, *node, *key;
+	int64_t ttl_ns, guard_ns; /* 0: nothing */
+	bool foreground, init;
+};
 
 static int make_dirs(const char *dir, struct cpx_err *err)
 {
@@ -135,13 +147,13 @@ static void on_sigterm(uv_signal_t *h, int sig)
 
 static void on_adopt(uv_timer_t *t)
 {
-	uv_timer_stop(t);
-	cpxd_adopt_all(t->data);
+	/* a registry that does not answer is asked again */
+	if (cpxd_adopt_all(t->data) >= 0)
+		uv_timer_stop(t);
 }
 
 static int set_up(struct cpxd *d, struct cpx_err *err)
 {
-	char path[PATH_MAX];
 	ssize_t n = readlink("/proc/self/exe", d->keeper_path, sizeof(d->keeper_path) - 32);
 	char *slash;
 	int r;
@@ -153,14 +165,16 @@ static int set_up(struct cpxd *d, struct cpx_err *err)
 	strcpy(slash + 1, "chpox_keeper");
 	if (access(d->keeper_path, X_OK))
 		return cpx_err_sys(err, errno, "%s", d->keeper_path);
-	snprintf(path, sizeof(path), "%s/registry", d->dir);
-	r = cpx_registry_open(path, NULL, &d->reg, err);
+	r = cpx_registry_open_conf(&d->conf, &d->reg, err);
 	if (r < 0)
 		return r;
 	if (uv_loop_init(&d->loop) || uv_signal_init(&d->loop, &d->sigchld) ||
 	    uv_signal_init(&d->loop, &d->sigterm) || uv_signal_init(&d->loop, &d->sigint) ||
 	    uv_timer_init(&d->loop, &d->adopt))
 		return cpx_err_set(err, CPX_E_SYS, "cannot start the event loop");
+	r = cpxd_join(d, err);
+	if (r < 0)
+		return r;
 	uv_signal_start(&d->sigchld, on_sigchld, SIGCHLD);
 	uv_signal_start(&d->sigterm, on_sigterm, SIGTERM);
 	uv_signal_start(&d->sigint, on_sigterm, SIGINT);
@@ -170,25 +184,169 @@ static int set_up(struct cpxd *d, struct cpx_err *err)
 	return cpxd_listen(d, err);
 }
 
-static int serve(const char *dir, bool foreground, struct cpx_err *err)
+/* --- what this node is told ---------------------------------------------------------- */
+
+static bool has_jobs(const char *dir)
 {
+	char path[PATH_MAX];
+	DIR *jobs;
+	struct dirent *e;
+	bool found = false;
+
+	snprintf(path, sizeof(path), "%s/jobs", dir);
+	jobs = opendir(path);
+	while (jobs && !found && (e = readdir(jobs)))
+		found = e->d_name[0] != '.';
+	if (jobs)
+		closedir(jobs);
+	return found;
+}
+
+static int default_node(char out[CPX_JOB_NAME_MAX], struct cpx_err *err)
+{
+	char host[256] = "";
+
+	if (gethostname(host, sizeof(host) - 1) || !cpx_job_name_ok(host))
+		return cpx_err_set(err, CPX_E_INVAL,
+				   "the host's name '%.80s' cannot be that of a node; give one "
+				   "with --node",
+				   host);
+	strcpy(out, host);
+	return 0;
+}
+
+static int put_text(char *out, size_t size, const char *s, struct cpx_err *err)
+{
+	if (strlen(s) >= size)
+		return cpx_err_set(err, CPX_E_LIMIT, "'%.80s...' is too long", s);
+	strcpy(out, s);
+	return 0;
+}
+
+/*
+ * What was told once is remembered, so that the daemon which chpox_ctl starts knows it too. The
+ * registry of a directory with jobs is not changed: they would be forgotten.
+ */
+static int configure(struct cpxd *d, const struct told *t, struct cpx_err *err)
+{
+	struct cpx_reg_conf c;
+	int r = cpx_registry_conf_load(d->dir, &c, err);
+
+	if (r < 0)
+		return r;
+	if (!t->registry && !*c.node && (t->node || t->key || t->ttl_ns || t->guard_ns))
+		return cpx_err_set(err, CPX_E_INVAL,
+				   "--node, --key, --ttl and --guard are for --registry");
+	d->conf = c;
+	if (t->registry && !cpx_etcd_is_url(t->registry))
+		return cpx_err_set(err, CPX_E_INVAL,
+				   "--registry '%.200s': etcd://... or etcds://... is wanted",
+				   t->registry);
+	if (t->registry && (r = put_text(c.registry, sizeof(c.registry), t->registry, err)) < 0)
+		return r;
+	if (t->node && (r = put_text(c.node, sizeof(c.node), t->node, err)) < 0)
+		return r;
+	if (!*c.node && t->registry && (r = default_node(c.node, err)) < 0)
+		return r;
+	if (t->key && (r = put_text(c.key_file, sizeof(c.key_file), t->key, err)) < 0)
+		return r;
+	if (!*c.key_file && snprintf(c.key_file, sizeof(c.key_file), "%s/" KEY_NAME, d->dir) >=
+				    (int)sizeof(c.key_file))
+		return cpx_err_set(err, CPX_E_LIMIT, "path %s is too long", d->dir);
+	c.ttl_ns = t->ttl_ns ? t->ttl_ns : c.ttl_ns;
+	c.guard_ns = t->guard_ns ? t->guard_ns : c.guard_ns;
+	if (!*c.node)
+		return 0;
+	if (!cpx_job_name_ok(c.node))
+		return cpx_err_set(err, CPX_E_INVAL, "'%.80s' cannot be the name of a node",
+				   c.node);
+	r = cpx_lease_check(c.ttl_ns, c.guard_ns, err);
+	if (r < 0)
+		return r;
+	if ((strcmp(c.registry, d->conf.registry) || strcmp(c.node, d->conf.node)) &&
+	    has_jobs(d->dir))
+		return cpx_err_set(err, CPX_E_BUSY,
+				   "%s has jobs, which registry or node name would forget; "
+				   "remove them first, or use another --dir",
+				   d->dir);
+	d->conf = c;
+	return cpx_registry_conf_save(d->dir, &c, err);
+}
+
+/* DIR/store becomes a link to the store's directory. */
+static int link_store(const char *dir, const char *url, struct cpx_err *err)
+{
+	const char *to = !strncmp(url, "file://", 7) ? url + 7 : url;
+	char path[PATH_MAX], now[PATH_MAX];
+	ssize_t n;
+
+	if (to[0] != '/')
+		return cpx_err_set(err, CPX_E_UNSUPPORTED,
+				   "store '%.200s': file:///DIR is what this version can use",
+				   url);
+	snprintf(path, sizeof(path), "%s/store", dir);
+	n = readlink(path, now, sizeof(now) - 1);
+	if (n > 0) {
+		now[n] = 0;
+		if (!strcmp(now, to))
+			return 0;
+		return cpx_err_set(err, CPX_E_BUSY,
+				   "%s leads to %s; move the images there to %s, then remove "
+				   "the link",
+				   path, now, to);
+	}
+	if (rmdir(path) && errno != ENOENT)
+		return cpx_err_set(err, CPX_E_BUSY,
+				   "there are images in %s; move them to %s, then remove it",
+				   path, to);
+	return symlink(to, path) ? cpx_err_sys(err, errno, "cannot make %s", path) : 0;
+}
+
+static int start_key(const struct told *t, struct cpx_err *err)
+{
+	char path[PATH_MAX];
+	int r;
+
+	if (geteuid() != 0)
+		return cpx_err_set(err, CPX_E_PERM, "chpoxd must be started by root");
+	r = make_dirs(t->dir, err);
+	if (r < 0)
+		return r;
+	snprintf(path, sizeof(path), "%s/" KEY_NAME, t->dir);
+	r = cpx_key_make(t->key ? t->key : path, err);
+	if (r >= 0)
+		printf("%s\n", t->key ? t->key : path);
+	return r;
+}
+
+static int serve(const struct told *t, struct cpx_err *err)
+{
+	const char *dir = t->dir;
 	struct cpxd d = { .dir = dir };
 	int log = -1, ready = -1, r;
 
 	if (geteuid() != 0)
 		return cpx_err_set(err, CPX_E_PERM, "chpoxd must be started by root");
-	r = make_dirs(dir, err);
-	if (r >= 0 && !foreground)
+	if (t->store)
+		mkdir(dir, 0711);
+	r = t->store ? link_store(dir, t->store, err) : 0;
+	if (r >= 0)
+		r = make_dirs(dir, err);
+	if (r >= 0 && !t->foreground)
 		r = log = to_background(dir, &ready, err);
 	if (r >= 0)
 		r = take_lock(dir, err);
-	if (r == 0 && ready >= 0 && write(ready, "", 1) == 1)
+	/* as asked for, unless it was asked for something */
+	if (r == 0 && ready >= 0 && !t->registry && !t->store && !t->node &&
+	    write(ready, "", 1) == 1)
 		return 0;
 	if (r == 0)
 		return cpx_err_set(err, CPX_E_BUSY, "another chpoxd serves %s", dir);
 	if (r > 0) {
 		leave_scope();
-		r = set_up(&d, err);
+		r = configure(&d, t, err);
+		if (r >= 0)
+			r = set_up(&d, err);
 	}
 	if (r < 0)
 		return r;
@@ -200,45 +358,91 @@ static int serve(const char *dir, bool foreground, struct cpx_err *err)
 		close(ready);
 	}
 	uv_run(&d.loop, UV_RUN_DEFAULT);
+	cpxd_leave(&d);
 	cpx_registry_close(d.reg);
 	return 0;
 }
 
 static int usage(int status)
 {
-	printf("usage: chpoxd [--dir DIR] [--foreground]\n"
-	       "The daemon of a node; chpox_ctl starts it when root runs a job.\n\n"
+	printf("usage: chpoxd [--dir DIR] [--foreground] [--registry URL] [--store URL]\n"
+	       "              [--node NAME] [--key FILE] [--ttl DUR] [--guard DUR]\n"
+	       "       chpoxd init [--dir DIR] [--key FILE]\n"
+	       "The daemon of a node; chpox_ctl starts it when root runs a job.\n"
+	       "init makes the key that the nodes of a cluster share.\n\n"
 	       "  --dir DIR       state directory (environment CHPOX_DIR; default " DEFAULT_DIR
 	       ")\n"
-	       "  --foreground    stay, log to stderr\n");
+	       "  --foreground    stay, log to stderr\n"
+	       "  --registry URL  etcd://HOST:PORT,.../PREFIX, or "
+	       "etcds://...?ca=F&cert=F&key=F\n"
+	       "                  (default: a directory of this machine)\n"
+	       "  --store URL     file:///DIR, which all nodes reach (default: DIR/store)\n"
+	       "  --node NAME     of this node (default: the host's name)\n"
+	       "  --key FILE      cluster key (default: DIR/" KEY_NAME ")\n"
+	       "  --ttl DUR       of this node's lease (default 15s)\n"
+	       "  --guard DUR     how much earlier jobs are frozen (default 2s)\n"
+	       "The last six are remembered in DIR.\n");
 	return status;
+}
+
+static int take_option(struct told *t, int c, const char *arg, struct cpx_err *err)
+{
+	switch (c) {
+	case 'd':
+		t->dir = arg;
+		break;
+	case 'f':
+		t->foreground = true;
+		break;
+	case 'r':
+		t->registry = arg;
+		break;
+	case 's':
+		t->store = arg;
+		break;
+	case 'n':
+		t->node = arg;
+		break;
+	case 'k':
+		t->key = arg;
+		break;
+	case 't':
+		return cpx_parse_duration(arg, "--ttl", &t->ttl_ns, err);
+	case 'g':
+		return cpx_parse_duration(arg, "--guard", &t->guard_ns, err);
+	}
+	return 0;
 }
 
 int main(int argc, char **argv)
 {
 	static const struct option opts[] = {
-		{ "dir", 1, 0, 'd' }, { "foreground", 0, 0, 'f' }, { "help", 0, 0, 'h' }, { 0 }
+		{ "dir", 1, 0, 'd' },	{ "foreground", 0, 0, 'f' },
+		{ "help", 0, 0, 'h' },	{ "registry", 1, 0, 'r' },
+		{ "store", 1, 0, 's' }, { "node", 1, 0, 'n' },
+		{ "key", 1, 0, 'k' },	{ "ttl", 1, 0, 't' },
+		{ "guard", 1, 0, 'g' }, { 0 }
 	};
-	const char *dir = getenv("CHPOX_DIR");
+	struct told t = { .dir = getenv("CHPOX_DIR") };
 	struct cpx_err err = { 0 };
 	struct rlimit files;
-	bool foreground = false;
-	int c;
+	int c, r = 0;
 
 	cpx_log_init("chpoxd");
 	cpx_fault_init();
 	signal(SIGPIPE, SIG_IGN);
 	while ((c = getopt_long(argc, argv, "hf", opts, NULL)) != -1) {
-		if (c == 'd')
-			dir = optarg;
-		else if (c == 'f')
-			foreground = true;
-		else
+		if (c == 'h' || c == '?')
 			return usage(c == 'h' ? 0 : 2);
+		r = r < 0 ? r : take_option(&t, c, optarg, &err);
 	}
-	if (!dir || !*dir)
-		dir = DEFAULT_DIR;
-	if (dir[0] != '/' || optind < argc)
+	if (optind + 1 == argc && !strcmp(argv[optind], "init")) {
+		t.init = true;
+		optind++;
+	}
+	if (!t.dir || !*t.dir)
+		t.dir = DEFAULT_DIR;
+	if (t.dir[0] != '/' || optind < argc || (t.key && t.key[0] != '/'))
 		return usage(2);
 	/* each job's keeper holds a connection */
 	if (getrlimit(RLIMIT_NOFILE, &files) == 0) {
@@ -246,7 +450,9 @@ int main(int argc, char **argv)
 		setrlimit(RLIMIT_NOFILE, &files);
 	}
 	umask(022);
-	if (serve(dir, foreground, &err) < 0) {
+	if (r >= 0)
+		r = t.init ? start_key(&t, &err) : serve(&t, &err);
+	if (r < 0) {
 		cpx_log_error("%s", err.msg);
 		return 1;
 	}

@@ -135,6 +135,21 @@ int cpx_registry_open(const char *where, const char *key_file, struct cpx_regist
 void cpx_registry_close(struct cpx_registry *r);
 
 /*
+ * What a node has been told about its registry: DIR/node.json of its state directory, written
+ * by chpoxd and read by keepers. Without the file: embedded, in DIR/registry.
+ */
+struct cpx_reg_conf {
+	char registry[1024];	     /* for cpx_registry_open() */
+	char node[CPX_JOB_NAME_MAX]; /* "": embedded */
+	char key_file[512];
+	int64_t ttl_ns, guard_ns;
+};
+int cpx_registry_conf_load(const char *dir, struct cpx_reg_conf *out, struct cpx_err *err);
+int cpx_registry_conf_save(const char *dir, const struct cpx_reg_conf *c, struct cpx_err *err);
+int cpx_registry_open_conf(const struct cpx_reg_conf *c, struct cpx_registry **out,
+			   struct cpx_err *err);
+
+/*
  * cpx_registry_fence() - from now on nothing is written through this handle but while @node has
  * that @lease: CPX_E_GONE otherwise. Embedded: nothing.
  */

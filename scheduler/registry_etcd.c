@@ -292,6 +292,12 @@ static int etcd_each(void *be, cpx_reg_each fn, void *ctx, struct cpx_err *err)
 
 /* --- writing ------------------------------------------------------------------------- */
 
+static int no_lease(const struct etcd *e, struct cpx_err *err)
+{
+	return cpx_err_set(err, CPX_E_GONE, "node '%s' has lost its lease: it may not write",
+			   e->fence_node);
+}
+
 /* Why a transaction on @name was not done: @o holds the record and the node's key. */
 static int refused(const struct etcd *e, const char *name, uint64_t version,
 		   const struct cpx_etcd_outcome *o, struct cpx_err *err)
@@ -306,9 +312,7 @@ static int refused(const struct etcd *e, const char *name, uint64_t version,
 	if (now != version)
 		return cpx_err_set(err, CPX_E_CONFLICT, "job '%s' was changed meanwhile", name);
 	if (*e->fence_node && (!node->n || node->kv[0].lease != e->fence_lease))
-		return cpx_err_set(err, CPX_E_GONE,
-				   "node '%s' has lost its lease: it may not write",
-				   e->fence_node);
+		return no_lease(e, err);
 	return cpx_err_set(err, CPX_E_FORMAT, "etcd refuses a write and does not say why");
 }
 
@@ -328,6 +332,9 @@ static int transact(struct etcd *e, const char *path, uint64_t version,
 	json_t *answer;
 	int r;
 
+	/* to etcd a key that is not there has lease 0 */
+	if (*e->fence_node && !e->fence_lease)
+		return no_lease(e, err);
 	path_of(e, "nodes", e->fence_node, node);
 	r = cpx_etcd_call(e->conn, "/v3/kv/txn", cpx_etcd_txn(cmp, n, then, 1, reads, n),
 			  &answer, NULL, err);

@@ -146,6 +146,7 @@ static bool introduce(struct cpxd_conn *c, const json_t *m)
 	c->keeper = true;
 	c->starting = !cpx_proto_bool(m, "started");
 	strcpy(c->job, job);
+	cpxd_tell_lease(c);
 	return true;
 }
 

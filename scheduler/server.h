@@ -6,8 +6,8 @@
  * number; the answer finds its client by it. Nothing that a client or keeper does ends the
  * daemon; what the daemon knows is in the registry, so it may be killed at any moment.
  *
- * Files: main_chpoxd.c start, server.c connections, jobs.c requests, jobs_view.c how jobs are
- * shown, launch.c keepers.
+ * Files: main_chpoxd.c start, membership.c the node's lease, server.c connections, jobs.c
+ * requests, jobs_view.c how jobs are shown, launch.c keepers.
  */
 #ifndef CPX_SCHEDULER_SERVER_H
 #define CPX_SCHEDULER_SERVER_H
@@ -17,6 +17,7 @@
 #include <sys/types.h>
 #include <uv.h>
 
+#include "node_lease.h"
 #include "proto.h"
 #include "registry.h"
 
@@ -54,6 +55,9 @@ struct cpxd {
 	const char *dir;
 	char keeper_path[4096];
 	struct cpx_registry *reg;
+	struct cpx_reg_conf conf;
+	struct cpx_node_lease *lease; /* NULL: embedded registry */
+	uv_async_t renewed;
 	struct cpxd_conn *conns;
 	int64_t last_id;
 };
@@ -95,6 +99,12 @@ int cpxd_op_imported(struct cpxd_conn *c, const json_t *m, struct cpx_err *err);
 /* Its connection has ended: what it held goes. */
 void cpxd_client_left(struct cpxd_conn *c);
 
+/* membership.c: the node's lease, when the registry is etcd's. */
+int cpxd_join(struct cpxd *d, struct cpx_err *err);
+void cpxd_leave(struct cpxd *d);
+/* Tell a keeper until when its job may run; nothing with an embedded registry. */
+void cpxd_tell_lease(struct cpxd_conn *keeper);
+
 /* launch.c */
 struct cpxd_launch {
 	const char *mode; /* run, mark, restart, recover, adopt */
@@ -105,8 +115,10 @@ struct cpxd_launch {
 	int stdin_fd; /* -1: none */
 };
 int cpxd_launch(struct cpxd *d, const struct cpxd_launch *l, struct cpx_err *err);
-/* Adopt the jobs whose keeper has died and whose processes live. */
-void cpxd_adopt_all(struct cpxd *d);
+/* Adopt the jobs whose keeper has died and whose processes live. < 0: the registry did not
+ * answer.
+ */
+int cpxd_adopt_all(struct cpxd *d);
 
 /* jobs_files.c: what a job has on disk besides images. */
 int cpxd_make_dirs(struct cpxd *d, const char *job, uid_t uid, gid_t gid, struct cpx_err *err);
@@ -118,9 +130,12 @@ int cpxd_open_out(struct cpxd *d, const struct cpx_reg_job *job, const char *nam
 		  struct cpx_err *err);
 
 /* jobs_view.c */
-json_t *cpxd_view(const struct cpx_reg_job *job, const struct cpx_failures *node);
+json_t *cpxd_view(const struct cpxd *d, const struct cpx_reg_job *job,
+		  const struct cpx_failures *node);
 json_t *cpxd_view_gens(const struct cpx_reg_job *job);
-/* RUNNING, and neither its keeper nor its processes are there. */
+/* Is the job another node's? What this node sees of its processes then means nothing. */
+bool cpxd_elsewhere(const struct cpxd *d, const struct cpx_reg_job *job);
+/* One of this node, RUNNING, and neither its keeper nor its processes are there. */
 bool cpxd_lost(const struct cpx_reg_job *job);
 
 #endif

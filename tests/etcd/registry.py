@@ -186,6 +186,8 @@ def leases(c):
     c.post("/v3/lease/revoke", {"ID": str(lease)})
     rc, out = probe(url, KEY, "fenced", "a", "n", lease)
     ok(rc == 1 and "has lost its lease" in out, "revoked: nothing is written", out)
+    rc, out = probe(url, KEY, "fenced", "a", "gone", 0)
+    ok(rc == 1 and "has lost its lease" in out, "no lease at all: nothing is written", out)
     line = h2.line()
     while isinstance(line, tuple) and line[0] == lease:
         line = h2.line()

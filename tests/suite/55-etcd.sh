@@ -9,10 +9,10 @@ if [ ! -x build/etcd/etcd ]; then
 fi
 logs=$(mktemp -d)
 trap 'rm -rf "$logs"' EXIT
-scripts=${ETCD_ONLY:-registry tls hostile}
+scripts=${ETCD_ONLY:-registry tls hostile jobs}
 for name in $scripts; do
 	(
-		timeout -k 5 110 "tests/etcd/$name.py" >"$logs/$name" 2>&1
+		timeout -k 5 110 "$(echo tests/etcd/"$name".*)" >"$logs/$name" 2>&1
 		echo $? >"$logs/$name.rc"
 	) &
 done
