@@ -1,14 +1,17 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * etcd_probe - does to a registry what the tests ask for, and says what came of it.
+ * etcd_probe URL KEY COMMAND... - does to a registry what the tests ask for, and says what came
+ * of it.
  *
- *	etcd_probe URL KEY make JOB | get JOB | list
- *	etcd_probe URL KEY count JOB SECONDS	add 1 again and again: "ok N unsure N failed N
- *max_ms N" etcd_probe URL KEY fenced JOB NODE LEASE	add 1, if the node has that lease
- *	etcd_probe URL KEY commit JOB N		N commits: "ok"
- *	etcd_probe URL KEY hold NODE TTL_MS GUARD_MS DIR [leave]
- *		be a node until standard input ends: a line "lease N left_ms N lost N" at each
- *change etcd_probe URL KEY node NODE		"lease N"
+ *	make JOB, get JOB, list
+ *	count JOB SECONDS	add 1 again and again: "ok N unsure N failed N max_ms N"
+ *	fenced JOB NODE LEASE	add 1, if the node has that lease
+ *	commit JOB N		N commits
+ *	hold NODE TTL_MS GUARD_MS DIR [leave]
+ *				be a node until standard input ends: a line
+ *				"lease N left_ms N lost N" at each change
+ *	node NODE		"lease N"
+ *	watch SILENT_MS		a line for each hint until standard input ends
  */
 #include <poll.h>
 #include <stdio.h>
@@ -20,6 +23,7 @@
 #include "../../chpox/base/err.h"
 #include "../../chpox/base/log.h"
 #include "../../scheduler/node_lease.h"
+#include "../../scheduler/registry_watch.h"
 
 static struct cpx_registry *reg;
 static struct cpx_err err;
@@ -150,6 +154,25 @@ static int hold(const char *url, const char *key, char **a)
 	return 0;
 }
 
+static void hint(void *ctx)
+{
+	(void)ctx;
+	printf("changed\n");
+}
+
+static int watch(const char *url, char **a)
+{
+	struct cpx_registry_watch *w;
+	char buf[16];
+
+	if (says(cpx_registry_watch(url, atoi(a[0]), hint, NULL, &w, &err)))
+		return 1;
+	while (read(0, buf, sizeof(buf)) > 0)
+		;
+	cpx_registry_unwatch(w);
+	return 0;
+}
+
 static int node(char **a)
 {
 	struct cpx_reg_node n;
@@ -174,6 +197,8 @@ int main(int argc, char **argv)
 	setvbuf(stdout, NULL, _IOLBF, 0);
 	if (argc >= 8 && !strcmp(argv[3], "hold"))
 		return hold(argv[1], argv[2], argv + 4);
+	if (argc == 5 && !strcmp(argv[3], "watch"))
+		return watch(argv[1], argv + 4);
 	if (argc < 4)
 		return 2;
 	if (says(cpx_registry_open(argv[1], argv[2], &reg, &err)))

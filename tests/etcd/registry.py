@@ -260,6 +260,62 @@ def leader_killed():
     c.close()
 
 
+class Watch:
+    """Collects hints."""
+
+    def __init__(self, url, silent_ms):
+        self.p = subprocess.Popen([PROBE, url, KEY, "watch", str(silent_ms)],
+                                  stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        started.append(self.p)
+        self.n = 0
+        threading.Thread(target=self.read, daemon=True).start()
+
+    def read(self):
+        for _ in self.p.stdout:
+            self.n += 1
+
+    def wait(self, n, seconds):
+        end = time.time() + seconds
+        while self.n < n and time.time() < end:
+            time.sleep(0.01)
+        return self.n >= n
+
+
+def watching():
+    c = Cluster()
+    w = Watch(c.url("/w"), 3000)
+    ok(w.wait(1, 5), "a watch gives a hint when it begins")
+    c.put("/w2/jobs/a", "x")
+    time.sleep(0.5)
+    ok(w.n == 1, "none for what is not ours", w.n)
+    t = time.time()
+    probe(c.url("/w"), KEY, "make", "a")
+    ok(w.wait(2, 2), "one for a change, after %d ms" % ((time.time() - t) * 1000))
+    n = w.n
+    ok(w.wait(n + 1, 6), "silent for 3 s: it begins anew, with a hint")
+    c.signal(0, signal.SIGSTOP)
+    time.sleep(4)
+    n = w.n
+    c.signal(0, signal.SIGCONT)
+    ok(w.wait(n + 1, 5), "etcd stopped and continued: a hint, though nothing changed")
+    c.signal(0, signal.SIGKILL)
+    c.procs[0].wait()
+    time.sleep(0.5)
+    n = w.n
+    c.start(0)
+    c.wait()
+    ok(w.wait(n + 1, 5), "etcd killed and started: a hint")
+    time.sleep(0.5)
+    revision = c.post("/v3/kv/range", {"key": b64("x")})["header"]["revision"]
+    c.post("/v3/kv/compaction", {"revision": revision, "physical": True})
+    n = w.n
+    probe(c.url("/w"), KEY, "make", "b")
+    ok(w.wait(n + 1, 2), "after a compaction it goes on")
+    w.p.stdin.close()
+    ok(w.p.wait(5) == 0, "it ends when it is told")
+    c.close()
+
+
 for path, digit in ((KEY, "a"), (OTHER, "b")):
     make_key(path, digit)
 try:
@@ -269,7 +325,7 @@ try:
     requests_a_commit(single)
     answers_are_lost(single)
     counted_from_the_sending(single)
-    others = [threading.Thread(target=f) for f in (leader_killed,)]
+    others = [threading.Thread(target=f) for f in (leader_killed, watching)]
     for t in others:
         t.start()
     stopped_for_a_moment(single)
