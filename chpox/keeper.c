@@ -119,6 +119,28 @@ static int mine(const struct keeper *k, const struct cpx_reg_job *job, struct cp
 				     job->name);
 }
 
+struct leasing {
+	const struct keeper *k;
+	int64_t lease;
+};
+
+static int put_lease(struct cpx_reg_job *job, void *ctx, struct cpx_err *err)
+{
+	const struct leasing *l = ctx;
+
+	if (mine(l->k, job, err) < 0)
+		return CPX_E_CONFLICT;
+	job->lease = l->lease;
+	return 0;
+}
+
+int keeper_under_lease(struct keeper *k, int64_t lease, struct cpx_err *err)
+{
+	struct leasing l = { .k = k, .lease = lease };
+
+	return cpx_registry_change(k->reg, k->name, put_lease, &l, &k->job, err);
+}
+
 static int put_running(struct cpx_reg_job *job, void *ctx, struct cpx_err *err)
 {
 	struct keeper *k = ctx;

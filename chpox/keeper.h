@@ -113,6 +113,8 @@ struct keeper {
 int keeper_open(struct keeper *k, struct cpx_err *err);
 /* Become the owner: a new epoch with ourselves as keeper. */
 int keeper_acquire(struct keeper *k, struct cpx_err *err);
+/* The node has a new lease: store that, if the job is still ours. */
+int keeper_under_lease(struct keeper *k, int64_t lease, struct cpx_err *err);
 /* The processes run: store that. */
 int keeper_running(struct keeper *k, struct cpx_err *err);
 /* The job could not be started or restarted: store that. */

@@ -15,6 +15,7 @@
 #include "base/clock.h"
 #include "base/err.h"
 #include "base/fd.h"
+#include "base/log.h"
 #include "keeper.h"
 #include "park.h"
 
@@ -160,6 +161,23 @@ static int do_fall_back(struct keeper *k, const json_t *m, struct cpx_err *err)
 	return 0;
 }
 
+/* The node's lease, at each renewal. A new one: ours stays ours if nobody took it meanwhile. */
+static int do_lease(struct keeper *k, const json_t *m, struct cpx_err *err)
+{
+	int64_t lease = cpx_proto_int(m, "lease", 0);
+	int r;
+
+	if (!k->lease || lease <= 0 || lease == k->lease)
+		return 0;
+	cpx_registry_fence(k->reg, k->conf.node, lease);
+	r = keeper_under_lease(k, lease, err);
+	if (r < 0)
+		cpx_log_error("%s: not ours under the node's new lease: %s", k->name, err->msg);
+	else
+		k->lease = lease;
+	return r;
+}
+
 /* clang-format off */
 static const struct {
 	const char *op;
@@ -170,6 +188,7 @@ static const struct {
 	{ "kill", do_kill },
 	{ "leave", do_leave },
 	{ "attach", do_attach },
+	{ "lease", do_lease },
 	{ "fall-back", do_fall_back },
 };
 /* clang-format on */

@@ -99,6 +99,16 @@ await 5 ctl checkpoint c && ok "and the keeper" || not_ok "and the keeper"
 ctl wait c
 is "the job's end" $? 0
 
+# the lease alone
+ctl run --name e --every 1h -- python3 "$here/../daemon/counter.py" 200 0.05 >/dev/null
+for id in $(curl -s "$url/v3/lease/leases" -d '{}' | grep -o '[0-9]\{10,\}'); do
+	curl -s "$url/v3/lease/revoke" -d "{\"ID\":\"$id\"}" >/dev/null
+done
+like "lease gone: nothing is committed" "$(ctl checkpoint e 2>&1)" "lost its lease"
+check "a new lease: it is" await 8 ctl checkpoint e
+is "the same job" "$(field e epoch) $(field e restarts)" "1 0"
+ctl rm --force e >/dev/null
+
 like "the registry of a node with jobs stays" \
 	"$(kill "$(daemon_pid)"; sleep 0.3; chpoxd --registry "${registry}2" 2>&1)" "has jobs"
 ctl ps >/dev/null
