@@ -20,7 +20,9 @@
 #include <time.h>
 #include <unistd.h>
 
+#include <linux/inet_diag.h>
 #include <linux/netlink.h>
+#include <linux/sock_diag.h>
 #include <linux/tcp.h>
 
 #include "../chpox/base/fd.h"
@@ -257,6 +259,50 @@ static int make_connected(struct cpx_rst *r, const struct cpx_rec_sock *rec,
 	return make_pair(r, rec, peer, err);
 }
 
+/* Send one request about sockets in TIME_WAIT. */
+static int ask_diag(int nl, int type, int flags, const struct inet_diag_req_v2 *what)
+{
+	struct {
+		struct nlmsghdr h;
+		struct inet_diag_req_v2 r;
+	} req = { .h = { sizeof(req), (uint16_t)type, (uint16_t)(NLM_F_REQUEST | flags), 1, 0 },
+		  .r = *what };
+
+	return send(nl, &req, sizeof(req), 0) == sizeof(req) ? 0 : -1;
+}
+
+/*
+ * What a crash leaves of a listener's connections keeps its port for a minute where it may not
+ * be reused. They are nobody's any more: end them. Where the kernel cannot, bind() tells.
+ */
+static void end_remains(struct cpx_rst *r, const struct cpx_rec_sock *rec)
+{
+	struct inet_diag_req_v2 q = { .sdiag_family = (uint8_t)rec->family,
+				      .sdiag_protocol = IPPROTO_TCP,
+				      .idiag_states = 1u << 6 /* TIME_WAIT */ };
+	CPX_AUTO_FD list = cpx_sock_new(r, AF_NETLINK, SOCK_RAW, NETLINK_SOCK_DIAG, NULL);
+	CPX_AUTO_FD act = cpx_sock_new(r, AF_NETLINK, SOCK_RAW, NETLINK_SOCK_DIAG, NULL);
+	char buf[16384] __attribute__((aligned(8)));
+	ssize_t n;
+
+	if (list < 0 || act < 0 || ask_diag(list, SOCK_DIAG_BY_FAMILY, NLM_F_DUMP, &q))
+		return;
+	while ((n = recv(list, buf, sizeof(buf), 0)) > 0)
+		for (const struct nlmsghdr *h = (const void *)buf; NLMSG_OK(h, n);
+		     h = NLMSG_NEXT(h, n)) {
+			const struct inet_diag_msg *m = NLMSG_DATA(h);
+
+			if (h->nlmsg_type == NLMSG_DONE || h->nlmsg_type == NLMSG_ERROR ||
+			    h->nlmsg_len < NLMSG_LENGTH(sizeof(*m)))
+				return;
+			if (ntohs(m->id.idiag_sport) != port_of(&rec->name))
+				continue;
+			q.sdiag_family = m->idiag_family;
+			q.id = m->id;
+			ask_diag(act, SOCK_DESTROY, 0, &q);
+		}
+}
+
 static int make_one(struct cpx_rst *r, const struct cpx_rec_sock *rec, struct cpx_err *err)
 {
 	CPX_AUTO_FD fd = -1;
@@ -271,8 +317,11 @@ static int make_one(struct cpx_rst *r, const struct cpx_rec_sock *rec, struct cp
 	fd = new_socket(r, rec, err);
 	if (fd < 0)
 		return fd;
-	if (rec->state == CPX_SOCK_LISTEN)
+	if (rec->state == CPX_SOCK_LISTEN) {
 		set_int(fd, SOL_SOCKET, SO_REUSEADDR, 1);
+		if (is_tcp(rec) && port_of(&rec->name))
+			end_remains(r, rec);
+	}
 	rc = bind_to(fd, &rec->name, repairable(rec), err);
 	if (rc < 0)
 		return rc;
