@@ -126,6 +126,9 @@ static bool is_inet(const struct cpx_rec_sock *rec)
 	return rec->family == AF_INET || rec->family == AF_INET6;
 }
 
+#define MSS_DEFAULT 536
+#define MSS_SETTABLE_MAX 32767
+
 /* clang-format off */
 static const struct { int level, opt; } inet_opts[] = {
 	{ IPPROTO_IP, IP_TOS }, { IPPROTO_IP, IP_TTL }, { IPPROTO_IP, IP_MULTICAST_TTL },
@@ -165,6 +168,19 @@ static const struct { int level, opt; } inet_opts[] = {
 };
 /* clang-format on */
 
+/*
+ * Of what is or was a connection TCP_MAXSEG tells what is used, not what was set, and of a
+ * fresh socket the default, which as a setting would be a limit.
+ */
+static bool sets_maxseg(int fd, const struct cpx_rec_sock *rec)
+{
+	socklen_t len = sizeof(int);
+	int mss;
+
+	return !rec->peer_name.n && getsockopt(fd, IPPROTO_TCP, TCP_MAXSEG, &mss, &len) == 0 &&
+	       mss != MSS_DEFAULT && mss <= MSS_SETTABLE_MAX;
+}
+
 /* Of streams they can be read, but not set. */
 static bool about_multicast(int level, int opt)
 {
@@ -188,9 +204,8 @@ static int cap_opts(struct cpx_cap *c, const struct cpx_ipc_seen *s, struct cpx_
 		    (level == IPPROTO_UDP && rec->proto != IPPROTO_UDP) ||
 		    (level == IPPROTO_IPV6 && rec->family != AF_INET6) ||
 		    (is_tcp(rec) && about_multicast(level, inet_opts[i].opt)) ||
-		    /* of a connection this is what is used, not what was set */
-		    (is_tcp(rec) && rec->peer_name.n && level == IPPROTO_TCP &&
-		     inet_opts[i].opt == TCP_MAXSEG))
+		    (level == IPPROTO_TCP && inet_opts[i].opt == TCP_MAXSEG &&
+		     !sets_maxseg(s->here, rec)))
 			continue;
 		rc = cpx_sock_opt(c, s->here, rec->id, level, inet_opts[i].opt, err);
 	}
