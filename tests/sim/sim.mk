@@ -11,4 +11,4 @@ $(T)/sim/sim: $(patsubst %.c,$(B)/%.o,$(SIM_SRCS)) $(SCHED) $(BASE)
 # Branches of the core that 2,000 histories take: build/sim-cov/*.gcov
 $(B)/sim-cov/sim: $(SIM_SRCS) $(SIM_CORE) chpox/base/err.c
 	@mkdir -p $(@D)
-	cd $(@D) && $(CC) $(ALL_CFLAGS) -O0 --coverage $(abspath $^) -o sim -lm
+	cd $(@D) && $(CC) $(ALL_CFLAGS) -O1 --coverage $(abspath $^) -o sim -lm
