@@ -155,8 +155,9 @@ bool keeper_had_failed(const struct cpx_reg_job *job);
 void keeper_node_seen(struct keeper *k);
 void keeper_node_failed(struct keeper *k, const struct cpx_live *old);
 
-/* Take generations that no record names out of the store, with what only they need. */
-void keeper_remove(struct keeper *k, const struct cpx_gen_id *dead, int n);
+void keeper_gc(struct keeper *k); /* what the record names no more goes */
+/* A generation that the record does not name and never will: cpx_store_discard(). */
+void keeper_discard(struct keeper *k, const struct cpx_gen_id *id, bool packs);
 /* Fork a child into k->ckpt; @child says one thing on its descriptor and ends. */
 int keeper_ckpt_fork(struct keeper *k, void (*child)(struct keeper *k, int fd),
 		     struct cpx_err *err);

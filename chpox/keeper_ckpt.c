@@ -161,24 +161,40 @@ int keeper_ask(struct keeper *k, const struct keeper_request *r, struct cpx_err 
 	return 0;
 }
 
-void keeper_remove(struct keeper *k, const struct cpx_gen_id *dead, int n)
+/* What the record names no more, and what crashes left; only below the head. */
+void keeper_gc(struct keeper *k)
+{
+	struct cpx_gen_id kept[CPX_REG_GENS];
+	struct cpx_reg_job job;
+	struct cpx_store *store;
+	struct cpx_err err = { 0 };
+	struct cpx_gc gc;
+	int r = cpx_registry_get(k->reg, k->name, &job, &err);
+
+	for (uint32_t i = 0; r >= 0 && i < job.ngens; i++)
+		kept[i] = job.gens[i].id;
+	if (r >= 0)
+		r = keeper_open_store(k, &store, &err);
+	if (r >= 0) {
+		r = cpx_store_gc(store, k->name, kept, job.ngens, false, &gc, &err);
+		cpx_store_close(store);
+	}
+	if (r < 0)
+		cpx_log_error("%s: old generations stay: %s", k->name, err.msg);
+}
+
+void keeper_discard(struct keeper *k, const struct cpx_gen_id *id, bool packs)
 {
 	struct cpx_store *store;
 	struct cpx_err err = { 0 };
+	int r = keeper_open_store(k, &store, &err);
 
-	if (n <= 0)
-		return;
-	if (keeper_open_store(k, &store, &err) < 0) {
-		cpx_log_error("%s: %s", k->name, err.msg);
-		return;
+	if (r >= 0) {
+		r = cpx_store_discard(store, id, packs, &err);
+		cpx_store_close(store);
 	}
-	for (int i = 0; i < n; i++)
-		if (cpx_store_remove(store, &dead[i], &err) < 0)
-			cpx_log_error("%s: an old generation stays: %s", k->name, err.msg);
-	/* what a capture left that was killed; only below the head */
-	if (k->job.ngens && cpx_store_clean(store, &k->job.gens[0].id, &err) < 0)
+	if (r < 0)
 		cpx_log_error("%s: %s", k->name, err.msg);
-	cpx_store_close(store);
 }
 
 static json_t *gen_answer(const struct cpx_reg_gen *g)
@@ -220,20 +236,22 @@ static int commit(struct keeper *k, const json_t *m, const struct rusage *use,
 	if (n == CPX_E_TIMEOUT)
 		return cpx_err_wrap(err, "nobody knows whether the checkpoint counts");
 	if (n < 0) {
-		keeper_remove(k, &g.id, 1);
+		/* else the record may name it all the same, or yet */
+		if (n == CPX_E_CONFLICT)
+			keeper_discard(k, &g.id, true);
 		return cpx_err_wrap(err, "the checkpoint is not kept");
 	}
 	if (k->ckpt.req.after == CPX_AFTER_KILL) {
 		k->ended = true;
 		k->status = -1;
-		keeper_remove(k, dead, n);
+		keeper_gc(k);
 		keeper_finish(k, true);
 		keeper_reply(k, k->ckpt.req.id, gen_answer(&g));
 		exit(0);
 	}
 	keeper_reply(k, k->ckpt.req.id, gen_answer(&g));
 	keeper_node_seen(k);
-	keeper_remove(k, dead, n);
+	keeper_gc(k);
 	return 0;
 }
 

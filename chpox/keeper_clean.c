@@ -101,8 +101,12 @@ void keeper_clean_done(struct keeper *k, const json_t *m)
 					      &k->job, &err);
 		if (r >= 0)
 			keeper_track_renamed(&k->track, &k->ckpt.id);
-		if (r != CPX_E_TIMEOUT) /* else either may be the head */
-			keeper_remove(k, r >= 0 ? &old : &k->ckpt.id, 1);
+		if (r >= 0) {
+			keeper_discard(k, &old, false);
+			keeper_gc(k);
+		} else if (r == CPX_E_CONFLICT || r == CPX_E_BUSY) {
+			keeper_discard(k, &k->ckpt.id, true);
+		}
 	}
 	if (r >= 0)
 		cpx_space_cleaned(&k->space, &st);

@@ -129,35 +129,6 @@ static void answer_start(struct keeper *k, json_t *answer)
 	k->start_id = -1;
 }
 
-/*
- * Generations that no record names and that are older than ours: left by a crash between
- * manifest and head. We own the job at the newest epoch, so nobody is about to name them.
- */
-static void sweep(struct keeper *k)
-{
-	struct cpx_store *store;
-	CPX_AUTO_FREE struct cpx_gen_entry *list = NULL;
-	struct cpx_gen_id below = { 0 };
-	int n;
-
-	if (keeper_open_store(k, &store, NULL) < 0)
-		return;
-	n = cpx_store_list(store, k->name, &list, NULL);
-	for (int i = 0; i < n; i++) {
-		bool known = list[i].id.epoch >= k->job.epoch;
-
-		for (uint32_t g = 0; g < k->job.ngens; g++)
-			known |= !strcmp(k->job.gens[g].id.nonce, list[i].id.nonce);
-		if (!known)
-			cpx_store_remove(store, &list[i].id, NULL);
-	}
-	/* and what never came to a manifest */
-	below.epoch = k->job.epoch;
-	snprintf(below.job, sizeof(below.job), "%s", k->name);
-	cpx_store_clean(store, &below, NULL);
-	cpx_store_close(store);
-}
-
 static int begin(struct keeper *k, struct cpx_err *err)
 {
 	int r = keeper_open(k, err);
@@ -229,7 +200,7 @@ static int run(const struct cpx_args *a, struct cpx_err *err)
 	}
 	keeper_tty_open(&k);
 	answer_start(&k, cpx_proto_ok());
-	sweep(&k);
+	keeper_gc(&k);
 	keeper_schedule(&k);
 	loop(&k);
 	finish(&k);

@@ -100,6 +100,28 @@ int cpx_store_set_aside(struct cpx_store *s, const struct cpx_gen_id *ids, size_
  */
 int cpx_store_lock(struct cpx_store *s, bool exclusive, struct cpx_err *err);
 
+struct cpx_gc {
+	uint64_t dead_files, dead_bytes; /* removed, or to be removed */
+	uint64_t bytes;			 /* of all files of the job before */
+	uint64_t bytes_head;		 /* what the head needs of them */
+};
+
+/*
+ * cpx_store_gc() - remove what none of the generations @kept needs and what is below the first
+ * of them, the head; all as the registry names them. No head (@n 0): nothing is removed.
+ * Anybody may call it at any time. @dry_run: only count. @out is written also where a kept
+ * manifest cannot be read: then its error is returned, and no pack has been removed.
+ */
+int cpx_store_gc(struct cpx_store *s, const char *job, const struct cpx_gen_id *kept, size_t n,
+		 bool dry_run, struct cpx_gc *out, struct cpx_err *err);
+
+/*
+ * cpx_store_discard() - take back a generation that the registry does not name and never will:
+ * its manifest, and with @packs those that it wrote itself (not where a copy of it is in use).
+ */
+int cpx_store_discard(struct cpx_store *s, const struct cpx_gen_id *id, bool packs,
+		      struct cpx_err *err);
+
 /* Remove all that is there of @job. Nothing there: 0. */
 int cpx_store_remove_job(struct cpx_store *s, const char *job, struct cpx_err *err);
 
