@@ -819,7 +819,8 @@ static int collect_writes(struct cpx_cap *c, struct cpx_mem_mm *mm, struct cpx_e
 				       &mm->dirty, err);
 		if (rc < 0)
 			return rc;
-		v->covered = rc == 0 && c->incremental;
+		v->covered = rc == 0 && c->incremental &&
+			     !cpx_precopy_lost(mm->early, v->rec->start, v->rec->end);
 	}
 	return cpx_track_arm(mm->track, mm->t->home.code, err);
 }

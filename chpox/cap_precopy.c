@@ -104,8 +104,11 @@ static int one_round(struct cpx_cap *c, struct cpx_precopy_mm *mm, uint64_t *byt
 		const struct cpx_map *m = &mm->smaps.v[i];
 
 		/* what is not covered, or no mapping any more, is the pause's business */
-		if (!m->shared && m->rss)
-			rc = cpx_track_peek(pagemap, m->start, m->end, &dirty, err);
+		if (m->shared || !m->rss)
+			continue;
+		rc = cpx_track_peek(pagemap, m->start, m->end, &dirty, err);
+		if (rc == 1)
+			rc = cpx_mem_add_range(&mm->lost, m->start, m->end, err);
 	}
 	if (rc >= 0)
 		rc = put_round(c, mm, &dirty, bytes, err);
@@ -120,8 +123,6 @@ static int read_smaps(struct cpx_precopy_mm *mm, struct cpx_err *err)
 {
 	char path[64];
 
-	cpx_maps_free(&mm->smaps);
-	memset(&mm->smaps, 0, sizeof(mm->smaps));
 	snprintf(path, sizeof(path), "/proc/%d", mm->pid);
 	CPX_AUTO_FD proc = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
 	return proc < 0 ? 0 : cpx_maps_read(proc, "smaps", &mm->smaps, err);
@@ -155,14 +156,14 @@ int cpx_precopy_run(struct cpx_cap *c, struct cpx_precopy **out, struct cpx_err 
 	uint64_t last = UINT64_MAX;
 	int rc = p ? open_all(c, p, err) : cpx_err_set(err, CPX_E_NOMEM, "no memory");
 
+	/* once: it walks all pages; what is mapped later is not covered anyway */
+	for (size_t i = 0; p && i < p->n && rc == 0; i++)
+		rc = read_smaps(&p->v[i], err);
 	for (int round = 0; round < ROUNDS_MAX && rc == 0; round++) {
 		uint64_t bytes = 0;
 
-		for (size_t i = 0; i < p->n && rc == 0; i++) {
-			rc = read_smaps(&p->v[i], err);
-			if (rc == 0)
-				rc = one_round(c, &p->v[i], &bytes, err);
-		}
+		for (size_t i = 0; i < p->n && rc == 0; i++)
+			rc = one_round(c, &p->v[i], &bytes, err);
 		if (bytes < ENOUGH || bytes > last / 2 || bytes > ROUND_MAX)
 			break;
 		last = bytes;
@@ -183,6 +184,7 @@ void cpx_precopy_free(struct cpx_precopy *p)
 		cpx_close(&p->v[i].mem_fd);
 		cpx_maps_free(&p->v[i].smaps);
 		free(p->v[i].copied.v);
+		free(p->v[i].lost.v);
 	}
 	free(p->v);
 	free(p);
@@ -194,6 +196,14 @@ struct cpx_precopy_mm *cpx_precopy_find(struct cpx_precopy *p, pid_t pid)
 		if (p->v[i].pid == pid)
 			return &p->v[i];
 	return NULL;
+}
+
+bool cpx_precopy_lost(const struct cpx_precopy_mm *mm, uint64_t start, uint64_t end)
+{
+	for (size_t i = 0; mm && i < mm->lost.n; i++)
+		if (mm->lost.v[i][0] < end && mm->lost.v[i][1] > start)
+			return true;
+	return false;
 }
 
 static const struct cpx_map *covering(const struct cpx_maps *maps, uint64_t start, uint64_t end)

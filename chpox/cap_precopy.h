@@ -17,6 +17,7 @@ struct cpx_precopy_mm {
 	pid_t pid;
 	struct cpx_maps smaps;	      /* before the pause, for the flags of mappings */
 	struct cpx_mem_ranges copied; /* put in this generation already; ascending, disjoint */
+	struct cpx_mem_ranges lost; /* scans that failed half-way: what they armed is unknown */
 	int mem_fd;
 };
 
@@ -29,6 +30,13 @@ struct cpx_precopy {
 int cpx_precopy_run(struct cpx_cap *c, struct cpx_precopy **out, struct cpx_err *err);
 void cpx_precopy_free(struct cpx_precopy *p);
 struct cpx_precopy_mm *cpx_precopy_find(struct cpx_precopy *p, pid_t pid);
+
+/*
+ * cpx_precopy_lost() - was a scan in there refused? Where a mapping had changed into several of
+ * which not all are covered, the kernel arms the first ones and lists none: all of it counts
+ * as written then. @mm: may be NULL.
+ */
+bool cpx_precopy_lost(const struct cpx_precopy_mm *mm, uint64_t start, uint64_t end);
 
 /*
  * cpx_precopy_flags() - after the pause: the flags of a mapping, if they were the same before
