@@ -696,8 +696,7 @@ int cpx_mem_precopy_pays(struct cpx_cap *c, struct cpx_err *err)
 			int rc = 0;
 
 			if (cpx_mem_has_pages(&mm->v[k]) && !mm->v[k].covered)
-				rc = cpx_mem_scan_pages(m, pagemap, v->start, v->end, &found,
-							err);
+				rc = cpx_mem_scan_pages(m, pagemap, v, &found, err);
 			for (size_t j = 0; j < found.n; j++)
 				bytes += found.v[j][1] - found.v[j][0];
 			free(found.v);

@@ -101,8 +101,8 @@ void cpx_mem_shm_free(struct cpx_mem *m);
 
 /* --- cap_mem_pages.c -------------------------------------------------------------------- */
 
-/* Private pages of [@start, @end) that are there: present or swapped, not of a file. */
-int cpx_mem_scan_pages(struct cpx_mem *m, int pagemap_fd, uint64_t start, uint64_t end,
+/* Private pages of @v that are there: present or swapped, not of a file. */
+int cpx_mem_scan_pages(struct cpx_mem *m, int pagemap_fd, const struct cpx_rec_vma *v,
 		       struct cpx_mem_ranges *out, struct cpx_err *err);
 /* Guard regions in there; none where the kernel does not tell. */
 int cpx_mem_scan_guards(struct cpx_mem *m, int pagemap_fd, uint64_t start, uint64_t end,

@@ -15,6 +15,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #include "base/clock.h"
@@ -160,9 +161,11 @@ static int scan_entries(int fd, uint64_t start, uint64_t end, bool first,
 	return 0;
 }
 
-static struct pm_scan_arg private_pages(enum cpx_mem_scan scan)
+/* To tell pages of files the kernel looks at each page itself: three times the cost. */
+static struct pm_scan_arg private_pages(enum cpx_mem_scan scan, bool files)
 {
-	uint64_t none = PM_FILE | PM_PFNZERO | (scan == CPX_SCAN_GUARD ? PM_GUARD : 0);
+	uint64_t none =
+		(files ? PM_FILE : 0) | PM_PFNZERO | (scan == CPX_SCAN_GUARD ? PM_GUARD : 0);
 
 	return (struct pm_scan_arg){ .category_inverted = none,
 				     .category_mask = none,
@@ -170,11 +173,13 @@ static struct pm_scan_arg private_pages(enum cpx_mem_scan scan)
 				     .return_mask = PM_PRESENT | PM_SWAPPED };
 }
 
-int cpx_mem_scan_pages(struct cpx_mem *m, int fd, uint64_t start, uint64_t end,
+int cpx_mem_scan_pages(struct cpx_mem *m, int fd, const struct cpx_rec_vma *v,
 		       struct cpx_mem_ranges *out, struct cpx_err *err)
 {
 	enum cpx_mem_scan scan = how(m, fd);
-	struct pm_scan_arg what = private_pages(scan);
+	bool files = v->kind != CPX_VMA_ANON || (v->flags & MAP_HUGETLB);
+	struct pm_scan_arg what = private_pages(scan, files);
+	uint64_t start = v->start, end = v->end;
 
 	if (scan == CPX_SCAN_NONE)
 		return scan_entries(fd, start, end, false, out, err);
@@ -195,7 +200,7 @@ int cpx_mem_first_page(struct cpx_mem *m, int fd, uint64_t start, uint64_t end, 
 		       struct cpx_err *err)
 {
 	enum cpx_mem_scan scan = how(m, fd);
-	struct pm_scan_arg what = private_pages(scan);
+	struct pm_scan_arg what = private_pages(scan, true);
 	struct cpx_mem_ranges found = { 0 };
 	int rc;
 
@@ -634,7 +639,7 @@ int cpx_mem_put_vma(struct cpx_cap *c, struct cpx_mem_mm *mm, const struct cpx_m
 		       mm->cow.n < COW_MAX && parent_maps(mm, v);
 	int rc;
 
-	rc = cpx_mem_scan_pages(c->mem, fd, v->rec->start, v->rec->end, &found, err);
+	rc = cpx_mem_scan_pages(c->mem, fd, v->rec, &found, err);
 	for (size_t i = 0; i < found.n && rc == 0; i++) {
 		uint64_t hole = i ? found.v[i - 1][1] : v->rec->start;
 

@@ -19,6 +19,7 @@
 
 #include "../../chpox/base/err.h"
 #include "../../chpox/base/fault.h"
+#include "../../chpox/base/log.h"
 #include "../../chpox/capture.h"
 #include "../../chpox/track.h"
 
@@ -218,6 +219,20 @@ static int stop_group(pid_t pid)
 	return -1;
 }
 
+/* As any other tool might that looks for written pages: behind the tracker's back. */
+static void clear_soft_dirty(pid_t pid)
+{
+	char path[64];
+	int fd;
+
+	snprintf(path, sizeof(path), "/proc/%d/clear_refs", pid);
+	fd = open(path, O_WRONLY | O_CLOEXEC);
+	if (fd >= 0 && write(fd, "4", 1) < 0)
+		errno = 0; /* a kernel without such bits */
+	if (fd >= 0)
+		close(fd);
+}
+
 static int generation(struct cpx_store *store, pid_t pid, uint64_t seq, struct cpx_track *track,
 		      uint64_t put[2], struct cpx_err *err)
 {
@@ -227,6 +242,8 @@ static int generation(struct cpx_store *store, pid_t pid, uint64_t seq, struct c
 
 	if (stop_group(pid) < 0) /* its children too */
 		return cpx_err_set(err, CPX_E_TIMEOUT, "the program does not stop");
+	if (seq % 5 == 0)
+		clear_soft_dirty(pid);
 	rc = capture(store, pid, "incr", seq, track, ways[seq % 4], &put[0], err);
 	if (rc == 0)
 		rc = capture(store, pid, "full", seq, NULL, CPX_SNAP_STOP, &put[1], err);
@@ -252,6 +269,7 @@ int main(int argc, char **argv)
 	if (argc < 5)
 		return 2;
 	n = strtoull(argv[2], NULL, 10);
+	cpx_log_init("oracle");
 	cpx_fault_init(); /* to force a way of tracking */
 	cpx_track_probe(way, sizeof(way));
 	rc = cpx_track_new(&track, &err);

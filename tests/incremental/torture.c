@@ -4,8 +4,8 @@
  * scattered and dense writes, by user code and by the kernel (read, getrandom), new and moved
  * and shrunk maps, madvise, reads of what was given back, mprotect, fork, children that live on
  * copy-on-write memory or execute another program, huge pages, shared memory (anonymous,
- * memfds that are written and punched without a mapping), and its own soft-dirty bits cleared
- * behind the tracker's back. Runs until it is killed. usage: torture SEED
+ * memfds that are written and punched without a mapping). Runs until it is killed. usage:
+ * torture SEED
  */
 #include <fcntl.h>
 #include <linux/falloc.h>
@@ -96,19 +96,6 @@ static void write_object(struct area *a)
 			  (off_t)(rnd(a->pages) * PAGE), PAGE);
 }
 
-/* As any other tool might that looks for written pages. */
-static void clear_bits(void)
-{
-	int fd = open("/proc/self/clear_refs", O_WRONLY | O_CLOEXEC);
-
-	if (fd < 0)
-		return;
-	if (write(fd, "4", 1) < 0) {
-		/* a kernel without them */
-	}
-	close(fd);
-}
-
 static void move(struct area *a)
 {
 	size_t pages = 1 + rnd(AREA_PAGES);
@@ -130,6 +117,16 @@ static void read_some(struct area *a, size_t first, size_t n)
 
 	for (size_t i = first; i < first + n && i < a->pages; i++)
 		sum = (uint8_t)(sum + a->p[i * PAGE]);
+}
+
+static void give_back(struct area *a)
+{
+	size_t first = rnd(a->pages), n = 1 + rnd(a->pages - first);
+
+	if (a->shared)
+		return;
+	madvise(a->p + first * PAGE, n * PAGE, MADV_DONTNEED);
+	read_some(a, first, n);
 }
 
 static void advise(struct area *a)
@@ -267,12 +264,11 @@ int main(int argc, char **argv)
 			write_object(a);
 			break;
 		case 10:
-			if (rnd(6) == 0)
-				clear_bits();
-			break;
-		case 11:
 			if (argc < 3 && rnd(30) == 0)
 				keep_child(argc > 1 ? argv[1] : "0");
+			break;
+		case 11:
+			give_back(a);
 			break;
 		default:
 			write_some(a);
