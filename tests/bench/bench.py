@@ -6,6 +6,10 @@ pause       largest gap a clock-reading thread in the job sees : the job's own f
 checkpoint  full lz4 dump, durable : slower of (lz4 on all cores, O_DIRECT write of that)  <= 1.3
 restart     to the first instruction : slower of (reading, decompressing)                  <= 1.3
 small       8 MiB job on tmpfs through its keeper : spawn and reap of a static program     <= 40, 25
+dirty       job of 1 GiB, 1 % dirtied at random: gap : fork() <= 0.25; command : (lz4, O_DIRECT
+            write, fdatasync, rename, fsync of the directory) <= 3; nothing dirtied: gap - that of
+            parking alone <= 2 ms; one a second: lost time : that of a bare loop (park, scan,
+            read, release) <= 2; 10 MiB of a large job : (1.5 x of 1 GiB + two scans) <= 1
 memory      peak of the tool                              <= 64 MiB + 4 MiB/core + 2 MiB/GiB of job
 
 Each line: median of the ratios' parts, and (smallest .. largest). Exit status 1 when a bound is
@@ -21,6 +25,8 @@ import statistics
 import subprocess
 import sys
 import time
+
+import bench_dirty
 
 TOP = os.path.realpath(os.path.join(os.path.dirname(__file__), "..", ".."))
 BUILD = os.path.join(TOP, "build")
@@ -80,12 +86,12 @@ def forget(directory):
 class Target:
     """The process that is checkpointed, outside of any job."""
 
-    def __init__(self, size, kind):
+    def __init__(self, size, kind, dirty="0"):
         self.answers = os.path.join(WORK, "answers")
         if os.path.exists(self.answers):
             os.unlink(self.answers)
         self.proc = subprocess.Popen(
-            [os.path.join(TOOLS, "target"), size, kind, self.answers], cwd=WORK,
+            [os.path.join(TOOLS, "target"), size, kind, self.answers, dirty], cwd=WORK,
             stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
             start_new_session=True)
         self.pid = self.proc.pid
@@ -104,9 +110,9 @@ class Target:
             time.sleep(0.01)
         raise Broken("the target does not answer")
 
-    def ask(self, sig):
+    def ask(self, sig, timeout=60):
         os.kill(self.pid, sig)
-        return [float(x) for x in self.read()[1:]]
+        return [float(x) for x in self.read(timeout)[1:]]
 
     def fork(self):
         return self.ask(signal.SIGUSR1)[0]
@@ -285,6 +291,11 @@ def machine():
     return "Linux %s, %d x %s, %.0f GiB" % (platform.release(), os.cpu_count(), model, mem)
 
 
+def memory_free():
+    with open("/proc/meminfo", encoding="ascii") as f:
+        return next(int(x.split()[1]) << 10 for x in f if x.startswith("MemAvailable:"))
+
+
 def main():
     p = argparse.ArgumentParser(description=__doc__,
                                 formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -293,14 +304,21 @@ def main():
     p.add_argument("--runs", type=int, default=5, help="pauses measured")
     p.add_argument("--runs-full", type=int, default=3, help="full checkpoints and restarts")
     p.add_argument("--runs-small", type=int, default=20, help="small checkpoints and restarts")
+    p.add_argument("--dirty", default="1G", help="memory of the job of part dirty")
+    p.add_argument("--large", help="memory of its large job (default 16G, 8G where memory is short)")
+    p.add_argument("--runs-dirty", type=int, default=7, help="incremental checkpoints of each kind")
     p.add_argument("--quick", action="store_true", help="256M, 512M and few runs")
-    p.add_argument("--only", default="pause,full,small", help="parts, separated by commas")
+    p.add_argument("--only", default="pause,full,small,dirty", help="parts, separated by commas")
     p.add_argument("--kinds", default="mix,random", help="data: mix, random")
     p.add_argument("--json", help="write the lines there, too")
     opts = p.parse_args()
     if opts.quick:
         opts.pause, opts.full, opts.runs, opts.runs_full, opts.runs_small = \
             "256M", "512M", 3, 1, 5
+        opts.dirty, opts.large, opts.runs_dirty = "256M", "1G", 3
+    if not opts.large:
+        opts.large = "16G" if memory_free() > 24 * GIB else "8G"
+    opts.dirtied = str(size_of(opts.dirty) // 100 // 4096 * 4096)
     shutil.rmtree(WORK, ignore_errors=True)
     os.makedirs(WORK)
     report = Report()
@@ -317,6 +335,11 @@ def main():
             small(report, opts)
         except (Broken, OSError) as e:
             report.broken("small", e)
+    if "dirty" in opts.only.split(","):
+        try:
+            bench_dirty.dirty(sys.modules[__name__], report, opts)
+        except (Broken, OSError) as e:
+            report.broken("dirty", e)
     if opts.json:
         with open(opts.json, "w", encoding="utf-8") as f:
             json.dump(report.lines, f, indent=1)

@@ -9,6 +9,9 @@
  *durable limits read SIZE FILE		read with libaio and O_DIRECT limits spawn PROGRAM N
  *start and reap a program, N times; median
  *
+ *	limits durable SIZE KIND FILE	compress SIZE of data on all cores, one O_DIRECT write
+ *					of it, fdatasync, rename, fsync of the directory
+ *
  * Sizes above PIECE are done in pieces of it, so that the bench needs no memory of its own
  *size.
  */
@@ -258,8 +261,42 @@ static int spawn(char *program, int n)
 	return 0;
 }
 
+/* The least that must be done for @size bytes of pages to outlast a power cut. */
+static int durable(uint64_t size, int kind, const char *path)
+{
+	struct work w = { .blocks = (size + BLOCK - 1) / BLOCK };
+	char part[4096], dir[4096];
+	double start, packed;
+	uint64_t len;
+	void *buf;
+	int fd, dfd;
+
+	w.data = fresh(w.blocks * BLOCK);
+	bench_fill(w.data, w.blocks * BLOCK, 1, kind);
+	packed = run(&w) * (double)size / (double)(w.blocks * BLOCK);
+	len = ((uint64_t)((double)w.bytes * (double)size / (double)(w.blocks * BLOCK)) | 4095) +
+	      1;
+	if (posix_memalign(&buf, 4096, len))
+		die("memory");
+	memset(buf, 1, len);
+	snprintf(part, sizeof(part), "%s.part", path);
+	snprintf(dir, sizeof(dir), "%s", path);
+	*strrchr(dir, '/') = 0;
+	start = now();
+	fd = open(part, O_WRONLY | O_CREAT | O_TRUNC | O_DIRECT | O_CLOEXEC, 0600);
+	dfd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (fd < 0 || dfd < 0 || write(fd, buf, len) != (ssize_t)len || fdatasync(fd) ||
+	    rename(part, path) || fsync(dfd))
+		die(path);
+	printf("%.6f\n", packed + now() - start);
+	return 0;
+}
+
 int main(int argc, char **argv)
 {
+	if (argc == 5 && strcmp(argv[1], "durable") == 0 && bench_size_of(argv[2]) &&
+	    bench_kind_of(argv[3]) >= 0 && argv[4][0] == '/')
+		return durable(bench_size_of(argv[2]), bench_kind_of(argv[3]), argv[4]);
 	if (argc == 4) {
 		uint64_t size = bench_size_of(argv[2]);
 		int kind = bench_kind_of(argv[3]);
@@ -276,6 +313,6 @@ int main(int argc, char **argv)
 			return lz4(size, kind, 1);
 	}
 	fprintf(stderr, "usage: limits lz4|unlz4 SIZE mix|random, write|read SIZE FILE, "
-			"spawn PROGRAM N\n");
+			"spawn PROGRAM N, durable SIZE mix|random /FILE\n");
 	return 2;
 }
