@@ -12,6 +12,7 @@
  *	incr WAY	incremental generations against full ones (tests/incremental), by the
  *			kernel's own best WAY of finding changed pages, which must be this one
  *			(wp, soft), or by a lesser one that is forced (soft-forced, content)
+ *	module REGEX	/bin/modtest with this kernel's module
  *
  * Output on the console, after "RIG: ", is TAP. "RIG-RC=n" at the end is the authority (0 all
  * is well); the machine also ends with it through isa-debug-exit where ioperm() is there.
@@ -381,11 +382,35 @@ static int remove_entry(const char *path, const struct stat *st, int type, struc
 	return remove(path);
 }
 
+static void test_module(struct rig *rig, const char *regex)
+{
+	char command[256], line[1024];
+	FILE *out;
+
+	snprintf(command, sizeof(command), "exec /bin/modtest /chpox-%s.ko '%s' 2>&1",
+		 rig->kernel, regex);
+	setenv("RIG_KERNEL", rig->kernel, 1);
+	out = popen(command, "re");
+	while (out && fgets(line, sizeof(line), out)) {
+		rig->failures += strncmp(line, "not ok", 6) == 0;
+		printf("RIG: %s%s", line, strchr(line, '\n') ? "" : "\n");
+	}
+	if (!out || (pclose(out) && !rig->failures)) {
+		printf("RIG: not ok %s: module: the test program did not end well\n",
+		       rig->kernel);
+		rig->failures++;
+	}
+}
+
 static void do_line(struct rig *rig, const char *verb, const char *name)
 {
 	char result[256];
 	const char *why;
 
+	if (strcmp(verb, "module") == 0) {
+		test_module(rig, name);
+		return;
+	}
 	if (strcmp(verb, "run") == 0) {
 		why = start(name, result, sizeof(result));
 		if (!why)
