@@ -16,7 +16,7 @@ build="gcc libc6-dev make pkg-config libaio-dev liblz4-dev zlib1g-dev libxxhash-
 	libjansson-dev libuv1-dev libcurl4-openssl-dev"
 demo="lame xz-utils python3"
 check="$demo openssl clang clang-format libclang-rt-14-dev libcmocka-dev perl pigz sqlite3 nodejs mandoc shellcheck
-	cpio busybox-static procps util-linux iproute2 qemu-system-x86"
+	cpio busybox-static procps util-linux iproute2 qemu-system-x86 gcc-12 pahole sparse"
 modules="libuv jansson libcurl libxxhash liblz4 zlib libcrypto"
 
 say() { echo "bootstrap: $*"; }
@@ -151,6 +151,32 @@ etcd()
 	rm -rf "$dir"/*.deb "$dir/root" "$dir/download.log"
 }
 
+# build/headers/SERIES/build: what the module for that kernel is built against, unpacked. Without
+# it the module is not built for it, and its tests are skipped.
+headers()
+{
+	dir=build/headers/$1
+	release=$(cat "build/kernels/$1/release" 2>/dev/null) || return 0
+	[ "$(cat "$dir/release" 2>/dev/null)" != "$release" ] || return 0
+	pkgs=$(apt-cache depends "linux-headers-$release" 2>/dev/null |
+		awk '/Depends: linux-(headers|kbuild)/ { print $2 }')
+	rm -rf "$dir"
+	mkdir -p "$dir"
+	say "downloading linux-headers-$release (unpacked under $dir, not installed)"
+	# shellcheck disable=SC2086
+	[ -n "$pkgs" ] && (cd "$dir" && apt-get -qq -o APT::Sandbox::User=root download \
+		"linux-headers-$release" $pkgs >download.log 2>&1) ||
+		{ rm -rf "$dir"; say "cannot download linux-headers-$release: no module for Linux $1"; return 0; }
+	for deb in "$dir"/*.deb; do
+		dpkg -x "$deb" "$dir"
+	done
+	rm -f "$dir"/*.deb "$dir/download.log"
+	# its Makefile names the place where it would be installed
+	sed -i "s,^include /usr/,include $PWD/$dir/usr/," "$dir/usr/src/linux-headers-$release/Makefile"
+	ln -s "usr/src/linux-headers-$release" "$dir/build"
+	echo "$release" >"$dir/release"
+}
+
 mkdir -p build
 # shellcheck disable=SC1091
 id=$(. /etc/os-release 2>/dev/null; echo "${ID:-unknown} ${VERSION_ID:-0}")
@@ -163,4 +189,6 @@ if [ "$what" = check ]; then
 	kernel 6.1
 	kernel 6.12
 	etcd
+	headers 6.1
+	headers 6.12
 fi
