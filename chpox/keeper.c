@@ -150,6 +150,7 @@ static int put_running(struct cpx_reg_job *job, void *ctx, struct cpx_err *err)
 	job->state = CPX_JOB_RUNNING;
 	job->has_status = false;
 	job->reason[0] = 0;
+	job->restarts += k->restarted;
 	memset(&job->init, 0, sizeof(job->init));
 	memset(&job->root, 0, sizeof(job->root));
 	/* what has ended already is found so by the loop */

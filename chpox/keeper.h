@@ -101,6 +101,7 @@ struct keeper {
 	int64_t snapshot_ns; /* the last one's, or the job's start; 0: not begun */
 
 	bool ordered_kill; /* the user asked for its death */
+	bool restarted;	   /* from a generation, by this keeper */
 	bool ended;
 	int status; /* wait status; -1: unknown */
 

@@ -344,14 +344,6 @@ static int restore_one(struct keeper *k, const struct cpx_gen_id *id, struct cpx
 	return r;
 }
 
-static int count_restart(struct cpx_reg_job *job, void *ctx, struct cpx_err *err)
-{
-	(void)ctx;
-	(void)err;
-	job->restarts++;
-	return 0;
-}
-
 static bool wanted(const struct keeper *k, const struct cpx_gen_id *id)
 {
 	if (!k->want_seq)
@@ -385,9 +377,9 @@ static int start_restart(struct keeper *k, struct cpx_err *err)
 			cpx_registry_fall_back(k->reg, k->name, k->job.gens[0].id.nonce,
 					       id.nonce, &k->job, err);
 		}
+		k->restarted = r >= 0;
 		if (r >= 0)
-			return cpx_registry_change(k->reg, k->name, count_restart, NULL,
-						   &k->job, err);
+			return 0;
 		if (!cpx_gen_is_bad(r))
 			break;
 		fell_back = true;
