@@ -381,6 +381,7 @@ int cpx_etcd_call(struct cpx_etcd_conn *c, const char *path, json_t *req, json_t
 	CPX_AUTO_FREE char *body = req ? json_dumps(req, JSON_COMPACT) : NULL;
 	int64_t end = cpx_boot_ns() + c->budget_ms * 1000000LL;
 	bool unsure = false, fresh = false;
+	struct cpx_err why = { 0 };
 	int r, grpc;
 
 	json_decref(req);
@@ -412,6 +413,11 @@ int cpx_etcd_call(struct cpx_etcd_conn *c, const char *path, json_t *req, json_t
 		unsure |= r == CPX_E_TIMEOUT;
 		if (r != CPX_E_TIMEOUT && r != CPX_E_IO)
 			return r;
+		/* that the last try's short time was over says less than what came before it */
+		if (err && left < c->timeout_ms && why.code)
+			*err = why;
+		else if (err)
+			why = *err;
 		next_endpoint(c);
 		if (cpx_boot_ns() + PAUSE_MS * 1000000LL >= end)
 			break;
