@@ -289,7 +289,7 @@ static int save_code(struct cpx_cap *c, struct cpx_cap_file *f, int fd, struct c
 		cpx_log_debug("%s is too large to be kept with the image", f->rec->path);
 		return 0;
 	}
-	rc = cpx_store_put_code(c->opts->store, fd, sha, err);
+	rc = cpx_store_put_code(c->opts->store, &c->opts->id, fd, sha, err);
 	if (rc < 0)
 		return cpx_err_wrap(err, "keep %s", f->rec->path);
 	f->rec->sha256 = cpx_state_blob(c->st, sha, sizeof(sha));

@@ -183,14 +183,30 @@ static int just_do(const struct cpx_args *a, const char *op, struct cpx_err *err
 	return simple(a, req, NULL, err);
 }
 
+/* With a job go the programs that no other one of its user needs. */
+static int take_away(const struct cpx_args *a, const char *op, struct cpx_err *err)
+{
+	json_t *answer = NULL;
+	int64_t uid = -1;
+	int r = simple(a, request("show", a->pos[0]), &answer, NULL);
+
+	if (r >= 0)
+		uid = cpx_proto_int(json_object_get(answer, "job"), "uid", -1);
+	json_decref(answer);
+	r = just_do(a, op, err);
+	if (r >= 0 && uid >= 0)
+		cpx_ctl_collect_code(a->ctx, (uint32_t)uid);
+	return r;
+}
+
 int cpx_ctl_unmark(const struct cpx_args *a, struct cpx_err *err)
 {
-	return just_do(a, "unmark", err);
+	return take_away(a, "unmark", err);
 }
 
 int cpx_ctl_rm(const struct cpx_args *a, struct cpx_err *err)
 {
-	return just_do(a, "rm", err);
+	return take_away(a, "rm", err);
 }
 
 /* --- one or all ---------------------------------------------------------------------- */
@@ -500,6 +516,14 @@ int cpx_ctl_show(const struct cpx_args *a, struct cpx_err *err)
 	return 0;
 }
 
+/* "newest daily pin:export", or what will become of it. */
+static void print_kept(const json_t *by)
+{
+	for (size_t i = 0; i < json_array_size(by); i++)
+		printf("%s%s", i ? " " : "", json_string_value(json_array_get(by, i)));
+	printf("%s\n", json_array_size(by) ? "" : "goes with the next");
+}
+
 static void print_image(const json_t *g)
 {
 	time_t when = (time_t)real(g, "time");
@@ -508,12 +532,13 @@ static void print_image(const json_t *g)
 
 	if (localtime_r(&when, &tm))
 		strftime(text, sizeof(text), "%Y-%m-%d %H:%M:%S", &tm);
-	printf("%10lld %6lld  %-19s %9.1f %9.2f %9s %9s\n",
+	printf("%10lld %6lld  %-19s %9.1f %9.2f %9s %9s  ",
 	       (long long)cpx_proto_int(g, "generation", 0),
 	       (long long)cpx_proto_int(g, "epoch", 0), text, real(g, "pause_ms"),
 	       real(g, "total_ms") / 1000,
 	       cpx_human_size((uint64_t)cpx_proto_int(g, "bytes_memory", 0), mem),
 	       cpx_human_size((uint64_t)cpx_proto_int(g, "bytes_stored", 0), stored));
+	print_kept(json_object_get(g, "kept_by"));
 }
 
 int cpx_ctl_images(const struct cpx_args *a, struct cpx_err *err)
@@ -527,8 +552,8 @@ int cpx_ctl_images(const struct cpx_args *a, struct cpx_err *err)
 	if (cpx_arg_given(a, "json")) {
 		print_json(list);
 	} else {
-		printf("%10s %6s  %-19s %9s %9s %9s %9s\n", "GENERATION", "EPOCH", "TIME",
-		       "PAUSE/ms", "TOTAL/s", "MEMORY", "STORED");
+		printf("%10s %6s  %-19s %9s %9s %9s %9s  %s\n", "GENERATION", "EPOCH", "TIME",
+		       "PAUSE/ms", "TOTAL/s", "MEMORY", "STORED", "KEPT BY");
 		for (size_t i = 0; i < json_array_size(list); i++)
 			print_image(json_array_get(list, i));
 	}

@@ -2,7 +2,8 @@
 /*
  * ctl.h - what the commands of chpox_ctl share. The table of commands is in main_ctl.c,
  * their bodies are in cmd_*.c by what they work on: cmd_image.c (a directory, no daemon),
- * cmd_host.c (this machine, a process), cmd_job.c (jobs, through chpoxd).
+ * cmd_host.c (this machine, a process), cmd_job.c (jobs, through chpoxd), cmd_space.c (what
+ * they take in the store).
  *
  * A command returns an exit status >= 0, or CPX_E_* with its error set.
  */
@@ -42,6 +43,9 @@ int cpx_ctl_rehearse(const struct cpx_args *a, struct cpx_err *err);
 int cpx_ctl_why(const struct cpx_args *a, struct cpx_err *err);
 int cpx_ctl_check(const struct cpx_args *a, struct cpx_err *err);
 
+/* What the jobs of user @uid need no longer: best effort, silent. */
+void cpx_ctl_collect_code(const struct cpx_ctl *ctl, uint32_t uid);
+
 int cpx_ctl_run(const struct cpx_args *a, struct cpx_err *err);
 int cpx_ctl_mark(const struct cpx_args *a, struct cpx_err *err);
 int cpx_ctl_unmark(const struct cpx_args *a, struct cpx_err *err);
@@ -51,6 +55,8 @@ int cpx_ctl_recover(const struct cpx_args *a, struct cpx_err *err);
 int cpx_ctl_ps(const struct cpx_args *a, struct cpx_err *err);
 int cpx_ctl_show(const struct cpx_args *a, struct cpx_err *err);
 int cpx_ctl_images(const struct cpx_args *a, struct cpx_err *err);
+int cpx_ctl_gc(const struct cpx_args *a, struct cpx_err *err);
+int cpx_ctl_du(const struct cpx_args *a, struct cpx_err *err);
 int cpx_ctl_wait(const struct cpx_args *a, struct cpx_err *err);
 int cpx_ctl_logs(const struct cpx_args *a, struct cpx_err *err);
 int cpx_ctl_attach(const struct cpx_args *a, struct cpx_err *err);

@@ -187,8 +187,8 @@ int cpx_client_root(const struct cpx_ctl *ctl, const char *job, pid_t *out, stru
 	return 0;
 }
 
-static int take_image(const json_t *g, const char *job, struct cpx_gen_id *id,
-		      struct cpx_err *err)
+int cpx_client_image(const json_t *g, const char *job, struct cpx_gen_id *id,
+		     struct cpx_err *err)
 {
 	const char *nonce = cpx_proto_str(g, "nonce");
 
@@ -221,7 +221,7 @@ int cpx_client_images(const struct cpx_ctl *ctl, const char *job, struct cpx_gen
 	else if (!n)
 		r = cpx_err_set(err, CPX_E_NOENT, "job '%s' has no checkpoint", job);
 	for (size_t i = 0; r >= 0 && i < n; i++)
-		r = take_image(json_array_get(list, i), job, &v[i].id, err);
+		r = cpx_client_image(json_array_get(list, i), job, &v[i].id, err);
 	if (r >= 0) {
 		*uid = (uint32_t)cpx_proto_int(json_object_get(a, "job"), "uid", 0);
 		*gid = (uint32_t)cpx_proto_int(json_object_get(a, "job"), "gid", 0);

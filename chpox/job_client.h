@@ -40,6 +40,10 @@ int cpx_client_root(const struct cpx_ctl *ctl, const char *job, pid_t *out,
 int cpx_client_images(const struct cpx_ctl *ctl, const char *job, struct cpx_gen_entry **out,
 		      uint32_t *uid, uint32_t *gid, struct cpx_err *err);
 
+/* One of the generations in an answer. */
+int cpx_client_image(const json_t *g, const char *job, struct cpx_gen_id *id,
+		     struct cpx_err *err);
+
 /*
  * cpx_client_pin() - nothing that generation @id needs is removed while the connection lasts.
  * Return: the connection, to be closed when the generation was read.

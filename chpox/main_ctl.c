@@ -36,6 +36,11 @@ static const struct cpx_opt opts_json[] = {
 	{ "json", 0, NULL, "machine-readable" },
 	{ 0 }
 };
+static const struct cpx_opt opts_gc[] = {
+	{ "dry-run", 'n', NULL, "only say what would be removed" },
+	{ "json", 0, NULL, "machine-readable" },
+	{ 0 }
+};
 static const struct cpx_opt opts_verify[] = {
 	{ "repair", 0, NULL,
 	  "go back to the newest whole generation; what is damaged is set aside" },
@@ -122,8 +127,12 @@ static const struct cpx_cmd commands[] = {
 	  opts_json, 0, 0, false, cpx_ctl_ps },
 	{ "show", "JOB [--json]", "all about a job",
 	  opts_json, 1, 1, false, cpx_ctl_show },
-	{ "images", "JOB [--json]", "list a job's checkpoints",
+	{ "images", "JOB [--json]", "list a job's checkpoints, and why each is kept",
 	  opts_json, 1, 1, false, cpx_ctl_images },
+	{ "du", "[JOB] [--json]", "what images take in the store, and for what",
+	  opts_json, 0, 1, false, cpx_ctl_du },
+	{ "gc", "[JOB] [--dry-run] [--json]", "remove from the store what nothing needs",
+	  opts_gc, 0, 1, false, cpx_ctl_gc },
 	{ "wait", "JOB", "wait for a job's end; exits with its status",
 	  NULL, 1, 1, false, cpx_ctl_wait },
 	{ "logs", "JOB [-f] [--stderr]", "what a job has written",

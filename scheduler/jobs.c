@@ -28,8 +28,8 @@
 
 /* --- finding and checking ------------------------------------------------------------ */
 
-static int find_any(struct cpxd_conn *c, const json_t *m, struct cpx_reg_job *job,
-		    struct cpx_err *err)
+int cpxd_find_any(struct cpxd_conn *c, const json_t *m, struct cpx_reg_job *job,
+		  struct cpx_err *err)
 {
 	const char *name = cpx_proto_str(m, "job");
 	int r;
@@ -48,7 +48,7 @@ static int find_any(struct cpxd_conn *c, const json_t *m, struct cpx_reg_job *jo
 int cpxd_find_job(struct cpxd_conn *c, const json_t *m, struct cpx_reg_job *job,
 		  struct cpx_err *err)
 {
-	int r = find_any(c, m, job, err);
+	int r = cpxd_find_any(c, m, job, err);
 
 	if (r >= 0 && cpxd_elsewhere(c->d, job))
 		return cpx_err_set(err, CPX_E_GONE, "job '%s' is on node '%s'; ask there",
@@ -595,7 +595,7 @@ static int op_show(struct cpxd_conn *c, const json_t *m, struct cpx_err *err)
 {
 	struct cpx_reg_job job;
 	json_t *answer;
-	int r = find_any(c, m, &job, err);
+	int r = cpxd_find_any(c, m, &job, err);
 
 	if (r < 0)
 		return r;
@@ -749,6 +749,7 @@ static const struct {
 	{ "logs", op_logs },
 	{ "rm", op_rm },
 	{ "fall-back", cpxd_op_fall_back },
+	{ "gc", cpxd_op_gc },
 	{ "pin", cpxd_op_pin },
 	{ "import", cpxd_op_import },
 	{ "imported", cpxd_op_imported },

@@ -6,6 +6,8 @@
  * pin       the generation stays as long as the connection does; it is read there.
  * import    the name is reserved, then the client writes a generation, then says `imported`; a
  *	     connection that ends before takes the job back.
+ * gc        what retention and pins keep no longer leaves the record; the client removes it
+ *	     from the store.
  * fall-back a head that is damaged makes room for an older generation.
  */
 #include <stdio.h>
@@ -39,6 +41,33 @@ int cpxd_op_fall_back(struct cpxd_conn *c, const json_t *m, struct cpx_err *err)
 	if (r >= 0)
 		cpxd_answer(c, cpx_proto_ok());
 	return r;
+}
+
+/* --- gc ------------------------------------------------------------------------------- */
+
+int cpxd_op_gc(struct cpxd_conn *c, const json_t *m, struct cpx_err *err)
+{
+	struct cpx_reg_job job;
+	json_t *answer;
+	int dropped, r = cpxd_find_any(c, m, &job, err);
+
+	if (r < 0)
+		return r;
+	/* whether who pins one lives can be told on his node alone */
+	if (cpxd_elsewhere(c->d, &job))
+		dropped = 0;
+	else if (cpx_proto_bool(m, "dry_run"))
+		dropped = cpx_reg_retain(&job, NULL);
+	else
+		dropped = cpx_registry_drop(c->d->reg, job.name, NULL, &job, err);
+	if (dropped < 0)
+		return dropped;
+	answer = cpx_proto_ok();
+	json_object_set_new(answer, "uid", json_integer(job.uid));
+	json_object_set_new(answer, "dropped", json_integer(dropped));
+	json_object_set_new(answer, "images", cpxd_view_gens(&job));
+	cpxd_answer(c, answer);
+	return 0;
 }
 
 /* --- pins ---------------------------------------------------------------------------- */

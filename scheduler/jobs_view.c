@@ -42,12 +42,46 @@ static json_t *gen(const struct cpx_reg_gen *g)
 			 "time", (double)g->realtime_ns / 1e9);
 }
 
+/* Why it is kept; nothing: it goes with the next one, or by `gc`. */
+static json_t *kept_by(const struct cpx_reg_job *job, const struct cpx_gen_id *id, uint8_t kept)
+{
+	static const struct {
+		enum cpx_kept bit;
+		const char *word;
+	} rules[] = { { CPX_KEPT_LAST, "newest" },
+		      { CPX_KEPT_HOURLY, "hourly" },
+		      { CPX_KEPT_DAILY, "daily" } };
+	json_t *list = json_array();
+	char word[32];
+
+	for (size_t i = 0; i < sizeof(rules) / sizeof(rules[0]); i++)
+		if (kept & rules[i].bit)
+			json_array_append_new(list, json_string(rules[i].word));
+	for (uint32_t i = 0; i < job->npins; i++) {
+		const struct cpx_reg_pin *p = &job->pins[i];
+
+		if (p->epoch != id->epoch || p->seq != id->seq || !cpx_live_check(&p->holder))
+			continue;
+		snprintf(word, sizeof(word), "pin:%s", p->why);
+		json_array_append_new(list, json_string(word));
+	}
+	return list;
+}
+
 json_t *cpxd_view_gens(const struct cpx_reg_job *job)
 {
-	json_t *list = json_array();
+	json_t *list = json_array(), *j;
+	int64_t when[CPX_REG_GENS];
+	uint8_t kept[CPX_REG_GENS];
 
-	for (uint32_t i = 0; list && i < job->ngens; i++)
-		json_array_append_new(list, gen(&job->gens[i]));
+	for (uint32_t i = 0; i < job->ngens; i++)
+		when[i] = job->gens[i].realtime_ns;
+	cpx_retain(&job->keep, when, job->ngens, kept);
+	for (uint32_t i = 0; list && i < job->ngens; i++) {
+		j = gen(&job->gens[i]);
+		json_object_set_new(j, "kept_by", kept_by(job, &job->gens[i].id, kept[i]));
+		json_array_append_new(list, j);
+	}
 	return list;
 }
 

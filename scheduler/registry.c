@@ -414,11 +414,10 @@ static void drop_dead_pins(struct cpx_reg_job *job)
 	job->npins = n;
 }
 
-/* Take out what nothing keeps. Return: how many; @dead may be NULL. */
-static int retain(struct cpx_reg_job *job, struct cpx_gen_id *dead)
+int cpx_reg_retain(struct cpx_reg_job *job, struct cpx_gen_id *dead)
 {
 	int64_t when[CPX_REG_GENS];
-	bool keep[CPX_REG_GENS];
+	uint8_t keep[CPX_REG_GENS];
 	uint32_t n = 0;
 	int ndead = 0;
 
@@ -473,7 +472,7 @@ static int put_head(struct cpx_reg_job *job, void *ctx, struct cpx_err *err)
 	job->ngens++;
 	job->checkpoints++;
 	learn(job, &c->gen->seen, &c->node);
-	c->ndead = retain(job, c->dead);
+	c->ndead = cpx_reg_retain(job, c->dead);
 	return 0;
 }
 
@@ -601,7 +600,7 @@ static int drop(struct cpx_reg_job *job, void *ctx, struct cpx_err *err)
 	struct commit *c = ctx;
 
 	(void)err;
-	c->ndead = retain(job, c->dead);
+	c->ndead = cpx_reg_retain(job, c->dead);
 	return 0;
 }
 

@@ -248,6 +248,12 @@ int cpx_registry_fall_back(struct cpx_registry *r, const char *name, const char 
 bool cpx_job_name_ok(const char *name);
 const char *cpx_job_state_name(enum cpx_job_state s);
 
+/*
+ * cpx_reg_retain() - take out of @job what neither retention nor a living pin keeps; nothing is
+ * stored. @dead: as in cpx_registry_commit(); may be NULL. Return: how many.
+ */
+int cpx_reg_retain(struct cpx_reg_job *job, struct cpx_gen_id *dead);
+
 /* Pure: bounds of `every auto`, the defaults where the record has none. */
 struct cpx_interval_bounds cpx_reg_bounds(const struct cpx_reg_job *job);
 

@@ -6,7 +6,7 @@
 
 /* Of each of the newest @want periods that have any, the newest. */
 static void keep_periods(int64_t period_ns, uint32_t want, const int64_t *realtime_ns, size_t n,
-			 bool *keep)
+			 enum cpx_kept why, uint8_t *kept)
 {
 	int64_t last = 0;
 
@@ -16,16 +16,17 @@ static void keep_periods(int64_t period_ns, uint32_t want, const int64_t *realti
 		/* a clock that was set back makes no new period */
 		if (i && now >= last)
 			continue;
-		keep[i] = true;
+		kept[i] |= (uint8_t)why;
 		last = now;
 		want--;
 	}
 }
 
-void cpx_retain(const struct cpx_retention *r, const int64_t *realtime_ns, size_t n, bool *keep)
+void cpx_retain(const struct cpx_retention *r, const int64_t *realtime_ns, size_t n,
+		uint8_t *kept)
 {
 	for (size_t i = 0; i < n; i++)
-		keep[i] = i < r->last;
-	keep_periods(HOUR_NS, r->hourly, realtime_ns, n, keep);
-	keep_periods(DAY_NS, r->daily, realtime_ns, n, keep);
+		kept[i] = i < r->last ? CPX_KEPT_LAST : 0;
+	keep_periods(HOUR_NS, r->hourly, realtime_ns, n, CPX_KEPT_HOURLY, kept);
+	keep_periods(DAY_NS, r->daily, realtime_ns, n, CPX_KEPT_DAILY, kept);
 }

@@ -10,7 +10,6 @@
 #ifndef CPX_SCHEDULER_RETENTION_H
 #define CPX_SCHEDULER_RETENTION_H
 
-#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -19,13 +18,17 @@
 #define CPX_KEEP_DAILY_MAX 31
 #define CPX_KEEP_DEFAULT 2
 
+/* Why one is kept; 0: it is not. */
+enum cpx_kept { CPX_KEPT_LAST = 1, CPX_KEPT_HOURLY = 2, CPX_KEPT_DAILY = 4 };
+
 struct cpx_retention {
 	uint32_t last; /* at least 1 */
 	uint32_t hourly, daily;
 };
 
-/* @realtime_ns: when each was made, newest generation first. @keep: written, @n of them. */
+/* @realtime_ns: when each was made, newest generation first. @kept: written, @n sets of enum
+ * cpx_kept. */
 void cpx_retain(const struct cpx_retention *r, const int64_t *realtime_ns, size_t n,
-		bool *keep);
+		uint8_t *kept);
 
 #endif

@@ -81,6 +81,9 @@ void cpxd_keeper_gone(struct cpxd_conn *c);
 /* jobs.c, for jobs_image.c: the job that @m names, if the client may know of it. */
 int cpxd_find_job(struct cpxd_conn *c, const json_t *m, struct cpx_reg_job *job,
 		  struct cpx_err *err);
+/* The same, also where it is another node's. */
+int cpxd_find_any(struct cpxd_conn *c, const json_t *m, struct cpx_reg_job *job,
+		  struct cpx_err *err);
 int cpxd_not_running(const struct cpx_reg_job *job, struct cpx_err *err);
 struct cpxd_conn *cpxd_working_keeper(struct cpxd *d, const struct cpx_reg_job *job);
 /* Pass @req on; the keeper's answer goes to @c. */
@@ -93,6 +96,7 @@ void cpxd_unmake(struct cpxd *d, struct cpx_reg_job *job);
 
 /* jobs_image.c */
 int cpxd_op_fall_back(struct cpxd_conn *c, const json_t *m, struct cpx_err *err);
+int cpxd_op_gc(struct cpxd_conn *c, const json_t *m, struct cpx_err *err);
 int cpxd_op_pin(struct cpxd_conn *c, const json_t *m, struct cpx_err *err);
 int cpxd_op_import(struct cpxd_conn *c, const json_t *m, struct cpx_err *err);
 int cpxd_op_imported(struct cpxd_conn *c, const json_t *m, struct cpx_err *err);

@@ -75,14 +75,6 @@ static int hash_fd(int fd, const char *what, const struct piece_sink *sink, uint
 	return rc;
 }
 
-void cpx_name_code(const uint8_t sha256[32], char out[CPX_NAME_MAX])
-{
-	int n = snprintf(out, CPX_NAME_MAX, "code/");
-
-	for (int i = 0; i < 32; i++)
-		n += snprintf(out + n, CPX_NAME_MAX - (size_t)n, "%02x", sha256[i]);
-}
-
 static bool same_file(const struct cpx_code_known *k, const struct cpx_code_known *key)
 {
 	return k->dev == key->dev && k->ino == key->ino && k->size == key->size &&
@@ -218,6 +210,7 @@ static int store_object(struct cpx_store *s, int fd, uint8_t sha256[32], struct 
 
 void cpx_store_committed(struct cpx_store *s)
 {
+	cpx_code_list_end(s);
 	pthread_mutex_lock(&s->lock);
 	s->nfresh = 0;
 	pthread_mutex_unlock(&s->lock);
@@ -227,6 +220,7 @@ void cpx_store_drop_code(struct cpx_store *s)
 {
 	char name[CPX_NAME_MAX];
 
+	cpx_code_list_end(s);
 	pthread_mutex_lock(&s->lock);
 	for (size_t i = 0; i < s->nfresh; i++) {
 		cpx_name_code(s->fresh[i], name);
@@ -287,7 +281,8 @@ int cpx_store_sync_code(struct cpx_store *s, struct cpx_err *err)
 	return rc;
 }
 
-int cpx_store_put_code(struct cpx_store *s, int fd, uint8_t sha256[32], struct cpx_err *err)
+int cpx_store_put_code(struct cpx_store *s, const struct cpx_gen_id *id, int fd,
+		       uint8_t sha256[32], struct cpx_err *err)
 {
 	struct cpx_code_known key;
 	char name[CPX_NAME_MAX];
@@ -300,6 +295,9 @@ int cpx_store_put_code(struct cpx_store *s, int fd, uint8_t sha256[32], struct c
 	known = find_known(s, &key, sum);
 	if (!known)
 		rc = hash_fd(fd, "a mapped file", NULL, sum, err);
+	/* before it is looked for: code_gc.c */
+	if (rc == 0)
+		rc = cpx_code_list_add(s, id, sum, err);
 	if (rc < 0)
 		return rc;
 	cpx_name_code(sum, name);
@@ -319,6 +317,44 @@ int cpx_store_put_code(struct cpx_store *s, int fd, uint8_t sha256[32], struct c
 	return 0;
 }
 
+struct hunt {
+	struct cpx_store *s;
+	const uint8_t *sha256;
+	char *name;
+	int fd;
+};
+
+static int hunt_one(void *ctx, const char *name)
+{
+	struct hunt *h = ctx;
+	char path[CPX_NAME_MAX];
+	uint8_t sum[32];
+
+	if (h->fd >= 0 || !cpx_name_code_parse(name, sum) || memcmp(sum, h->sha256, 32) != 0)
+		return 0;
+	snprintf(path, sizeof(path), "code/%s", name);
+	h->fd = cpx_io_open(&h->s->io, path, NULL);
+	if (h->fd >= 0)
+		strcpy(h->name, path);
+	return 0;
+}
+
+/* Where a collector has it, or a collector that crashed, it is given back or gone in a moment.
+ */
+int cpx_code_open(struct cpx_store *s, const uint8_t sha256[32], char name[CPX_NAME_MAX],
+		  struct cpx_err *err)
+{
+	struct hunt h = { .s = s, .sha256 = sha256, .name = name, .fd = -1 };
+	int fd;
+
+	cpx_name_code(sha256, name);
+	fd = cpx_io_open(&s->io, name, err);
+	if (fd != CPX_E_NOENT)
+		return fd;
+	cpx_io_list(&s->io, "code", hunt_one, &h, NULL);
+	return h.fd >= 0 ? h.fd : cpx_io_open(&s->io, name, err);
+}
+
 static int code_changed(struct cpx_store *s, const char *name, struct cpx_err *err)
 {
 	return cpx_err_set(err, CPX_E_CHECKSUM, "%s/%s was changed: its hash does not fit",
@@ -331,8 +367,7 @@ int cpx_store_check_code(struct cpx_store *s, const uint8_t sha256[32], struct c
 	uint8_t sum[32];
 	int rc;
 
-	cpx_name_code(sha256, name);
-	CPX_AUTO_FD fd = cpx_io_open(&s->io, name, err);
+	CPX_AUTO_FD fd = cpx_code_open(s, sha256, name, err);
 	if (fd < 0)
 		return fd;
 	rc = hash_fd(fd, name, NULL, sum, err);
@@ -357,8 +392,7 @@ int cpx_store_get_code(struct cpx_store *s, const uint8_t sha256[32], const char
 	struct piece_sink sink = { .put = put_memfd };
 	int ro, rc;
 
-	cpx_name_code(sha256, name);
-	CPX_AUTO_FD fd = cpx_io_open(&s->io, name, err);
+	CPX_AUTO_FD fd = cpx_code_open(s, sha256, name, err);
 	if (fd < 0)
 		return fd;
 	CPX_AUTO_FD copy = memfd_create(label ? label : "chpox-code", MFD_CLOEXEC);

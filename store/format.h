@@ -146,7 +146,18 @@ void cpx_name_manifest(const struct cpx_gen_id *id, bool temporary, char out[CPX
 void cpx_name_pack(const char *job, uint64_t epoch, uint64_t seq, const char *nonce, uint32_t k,
 		   char out[CPX_NAME_MAX]);
 
-enum cpx_name_kind { CPX_NAME_OTHER, CPX_NAME_MANIFEST, CPX_NAME_TEMPORARY, CPX_NAME_PACK };
+void cpx_name_code_list(const struct cpx_gen_id *id, char out[CPX_NAME_MAX]);
+void cpx_name_code(const uint8_t sha256[32], char out[CPX_NAME_MAX]);
+/* @name in code/: an object, or one that a collector has taken out of its name? */
+bool cpx_name_code_parse(const char *name, uint8_t sha256[32]);
+
+enum cpx_name_kind {
+	CPX_NAME_OTHER,
+	CPX_NAME_MANIFEST,
+	CPX_NAME_TEMPORARY,
+	CPX_NAME_CODE, /* list of code objects */
+	CPX_NAME_PACK,
+};
 /* What a file of a job's directory is; fills @id (all but job) and @k. */
 enum cpx_name_kind cpx_name_parse(const char *name, struct cpx_gen_id *id, uint32_t *k);
 /* By (epoch, seq), then nonce. */

@@ -140,15 +140,20 @@ static int spare_kept(struct gc *g, struct cpx_err *err)
 	return rc;
 }
 
+uint64_t cpx_store_file_bytes(struct cpx_store *s, const char *path)
+{
+	CPX_AUTO_FD fd = cpx_io_open(&s->io, path, NULL);
+	struct stat st;
+
+	return fd >= 0 && fstat(fd, &st) == 0 ? (uint64_t)st.st_blocks * 512 : 0;
+}
+
 static void count(struct gc *g, struct cpx_gc *out)
 {
 	for (size_t i = 0; i < g->n; i++) {
 		struct file *f = &g->v[i];
-		struct stat st;
-		CPX_AUTO_FD fd = cpx_io_open(&g->s->io, f->path, NULL);
 
-		if (fd >= 0 && fstat(fd, &st) == 0)
-			f->size = (uint64_t)st.st_blocks * 512;
+		f->size = cpx_store_file_bytes(g->s, f->path);
 		out->bytes += f->size;
 		out->bytes_head += f->of_head ? f->size : 0;
 		out->dead_files += f->dead;

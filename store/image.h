@@ -122,6 +122,20 @@ int cpx_store_gc(struct cpx_store *s, const char *job, const struct cpx_gen_id *
 int cpx_store_discard(struct cpx_store *s, const struct cpx_gen_id *id, bool packs,
 		      struct cpx_err *err);
 
+struct cpx_code_gc {
+	uint64_t files, bytes;		 /* code objects before */
+	uint64_t dead_files, dead_bytes; /* removed, or to be removed */
+};
+
+/*
+ * cpx_store_gc_code() - remove the code objects that no generation in the store, whole or being
+ * written, refers to. Anybody may call it at any time. @dry_run: only count. Return: 0, or an
+ * error, and nothing was removed: for instance where a manifest cannot be read, or CPX_E_BUSY
+ * where generations come and go faster than they can be read.
+ */
+int cpx_store_gc_code(struct cpx_store *s, bool dry_run, struct cpx_code_gc *out,
+		      struct cpx_err *err);
+
 /* Remove all that is there of @job. Nothing there: 0. */
 int cpx_store_remove_job(struct cpx_store *s, const char *job, struct cpx_err *err);
 
@@ -299,14 +313,16 @@ int cpx_image_import(struct cpx_store *store, int fd, const struct cpx_gen_id *a
 /* --- code objects ------------------------------------------------------------------- */
 
 /*
- * cpx_store_put_code() - store the file open at @fd under its SHA-256, once per store.
+ * cpx_store_put_code() - store the file open at @fd under its SHA-256, once per store, for
+ * generation @id, which is being written with @s (one at a time) and will refer to it.
  * @sha256: 32 bytes, written on success. Immutable; found again by cpx_store_get_code(),
  * which checks the hash and returns a read-only descriptor of a private copy: a memfd called
  * @label (NULL: chpox-code), which shows in /proc.
  * Durable with the next cpx_image_commit() of the same store. Files are told by inode, size
  * and times as long as @s lives, so a store that stays open hashes each file once.
  */
-int cpx_store_put_code(struct cpx_store *s, int fd, uint8_t sha256[32], struct cpx_err *err);
+int cpx_store_put_code(struct cpx_store *s, const struct cpx_gen_id *id, int fd,
+		       uint8_t sha256[32], struct cpx_err *err);
 int cpx_store_get_code(struct cpx_store *s, const uint8_t sha256[32], const char *label,
 		       struct cpx_err *err);
 

@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 #include <xxhash.h>
 
 #include "../chpox/base/buf.h"
@@ -124,7 +125,10 @@ static int put_code(struct out *o, struct cpx_image *img, struct cpx_err *err)
 	int n = cpx_container_code(img->state, &sums, err), rc = n;
 
 	for (int i = 0; i < n && rc >= 0; i++) {
-		cpx_name_code(sums[i], path);
+		rc = cpx_code_open(img->store, sums[i], path, err);
+		if (rc < 0)
+			break;
+		close(rc);
 		rc = put_file(o, &img->store->io, CPX_SECTION_CODE, path, sums[i], 32, err);
 	}
 	if (n >= 0)

@@ -173,25 +173,6 @@ static int get_manifest(struct in *in, struct cpx_err *err)
 
 /* --- packs --------------------------------------------------------------------------- */
 
-static int make_dirs(struct in *in, struct cpx_err *err)
-{
-	struct cpx_io *io = &in->store->io;
-	char dir[CPX_NAME_MAX];
-	int rc = cpx_io_mkdir(io, "jobs", err);
-
-	if (rc == 1)
-		rc = cpx_io_fsync_dir(io, ".", err);
-	if (rc < 0)
-		return rc;
-	cpx_name_job(in->id.job, dir);
-	rc = cpx_io_mkdir(io, dir, err);
-	if (rc == 1) {
-		in->made_dir = true;
-		rc = cpx_io_fsync_dir(io, "jobs", err);
-	}
-	return rc;
-}
-
 /* The bytes of a pack behind its header; what belongs to its table is kept in @table. */
 static int copy_pack(struct in *in, const struct cpx_pack_info *p, struct cpx_io_file *f,
 		     struct cpx_buf *table, struct cpx_err *err)
@@ -308,7 +289,7 @@ static int import_code(struct in *in, const uint8_t want[32], struct cpx_err *er
 			return cpx_err_sys(err, errno, "write a program or library");
 		len -= n;
 	}
-	rc = cpx_store_put_code(in->store, fd, sum, err);
+	rc = cpx_store_put_code(in->store, &in->id, fd, sum, err);
 	if (rc == 0 && memcmp(sum, want, sizeof(sum)) != 0)
 		rc = cpx_err_set(err, CPX_E_CHECKSUM,
 				 "a program or library was changed on its way");
@@ -359,7 +340,7 @@ static int import_all(struct in *in, enum cpx_write_stage *stage, size_t *manife
 	if (rc == 0)
 		rc = get_manifest(in, err);
 	if (rc == 0)
-		rc = make_dirs(in, err);
+		rc = cpx_store_make_dir(in->store, in->id.job, &in->made_dir, err);
 	for (uint32_t i = 0; rc == 0 && i < in->img->m.npacks; i++)
 		rc = import_pack(in, i, err);
 	if (rc == 0)
@@ -384,6 +365,7 @@ static void undo(struct in *in, enum cpx_write_stage stage)
 	char name[CPX_NAME_MAX];
 
 	cpx_manifest_unlink(io, &in->id, stage);
+	cpx_code_list_end(in->store);
 	for (uint32_t i = 0; i < in->written; i++) {
 		cpx_pack_path(in->img, i, name);
 		cpx_io_unlink(io, name, NULL);

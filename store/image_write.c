@@ -622,19 +622,9 @@ static int open_base(struct cpx_image_writer *w, const struct cpx_gen_id *base,
 static int make_dirs(struct cpx_image_writer *w, struct cpx_err *err)
 {
 	struct cpx_io *io = &w->store->io;
-	char dir[CPX_NAME_MAX], name[CPX_NAME_MAX];
-	int rc = cpx_io_mkdir(io, "jobs", err);
+	char name[CPX_NAME_MAX];
+	int rc = cpx_store_make_dir(w->store, w->id.job, &w->made_dir, err);
 
-	if (rc == 1)
-		rc = cpx_io_fsync_dir(io, ".", err);
-	if (rc < 0)
-		return rc;
-	cpx_name_job(w->id.job, dir);
-	rc = cpx_io_mkdir(io, dir, err);
-	if (rc == 1) {
-		w->made_dir = true;
-		rc = cpx_io_fsync_dir(io, "jobs", err);
-	}
 	cpx_name_manifest(&w->id, false, name);
 	if (rc == 0 && cpx_io_exists(io, name))
 		rc = cpx_err_set(err, CPX_E_EXIST, "%s/%s exists already", io->shown, name);
@@ -724,6 +714,8 @@ static void remove_files(struct cpx_image_writer *w)
 	char name[CPX_NAME_MAX];
 
 	cpx_manifest_unlink(io, &w->id, w->stage);
+	if (w->store->list.open && cpx_gen_compare(&w->store->list.id, &w->id) == 0)
+		cpx_code_list_end(w->store);
 	for (uint32_t k = 0; k < n; k++) {
 		cpx_name_pack(w->id.job, w->id.epoch, w->id.seq, w->id.nonce, k, name);
 		cpx_io_unlink(io, name, NULL);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* names.c - names of objects: jobs/JOB/EPOCH-SEQ-NONCE.m and .K.p, numbers in hex. */
+/* names.c - names of objects: jobs/JOB/EPOCH-SEQ-NONCE.m and .K.p, numbers in hex; code objects
+ * by hash. */
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -46,6 +47,37 @@ void cpx_name_pack(const char *job, uint64_t epoch, uint64_t seq, const char *no
 		 CPX_JOB_NAME_MAX - 1, job, epoch, seq, nonce, k);
 }
 
+void cpx_name_code_list(const struct cpx_gen_id *id, char out[CPX_NAME_MAX])
+{
+	snprintf(out, CPX_NAME_MAX, "jobs/%.*s/%016" PRIx64 "-%016" PRIx64 "-%.16s.c",
+		 CPX_JOB_NAME_MAX - 1, id->job, id->epoch, id->seq, id->nonce);
+}
+
+void cpx_name_code(const uint8_t sha256[32], char out[CPX_NAME_MAX])
+{
+	int n = snprintf(out, CPX_NAME_MAX, "code/");
+
+	for (int i = 0; i < 32; i++)
+		n += snprintf(out + n, CPX_NAME_MAX - (size_t)n, "%02x", sha256[i]);
+}
+
+bool cpx_name_code_parse(const char *name, uint8_t sha256[32])
+{
+	const char *rest = name + 64;
+
+	if (strlen(name) < 64 || strspn(name, HEX) < 64)
+		return false;
+	if (*rest && (strlen(rest) != 22 || rest[0] != '.' || strspn(rest + 1, HEX) != 16 ||
+		      strcmp(rest + 17, ".gone") != 0))
+		return false;
+	for (int i = 0; i < 32; i++) {
+		const char byte[3] = { name[2 * i], name[2 * i + 1], 0 };
+
+		sha256[i] = (uint8_t)strtoul(byte, NULL, 16);
+	}
+	return true;
+}
+
 static bool hex16(const char *p, uint64_t *v)
 {
 	char text[17];
@@ -73,6 +105,8 @@ enum cpx_name_kind cpx_name_parse(const char *name, struct cpx_gen_id *id, uint3
 		return CPX_NAME_MANIFEST;
 	if (!strcmp(name, "m.tmp"))
 		return CPX_NAME_TEMPORARY;
+	if (!strcmp(name, "c"))
+		return CPX_NAME_CODE;
 	digits = strspn(name, HEX);
 	if (digits == 0 || digits > 8 || strcmp(name + digits, ".p") != 0)
 		return CPX_NAME_OTHER;

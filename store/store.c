@@ -86,10 +86,27 @@ void cpx_store_close(struct cpx_store *s)
 {
 	if (!s)
 		return;
+	cpx_code_list_end(s);
 	cpx_io_fini(&s->io);
 	pthread_mutex_destroy(&s->lock);
 	free(s->fresh);
 	free(s);
+}
+
+int cpx_store_make_dir(struct cpx_store *s, const char *job, bool *made, struct cpx_err *err)
+{
+	char dir[CPX_NAME_MAX];
+	int rc = cpx_io_mkdir(&s->io, "jobs", err);
+
+	*made = false;
+	if (rc == 1)
+		rc = cpx_io_fsync_dir(&s->io, ".", err);
+	if (rc < 0)
+		return rc;
+	cpx_name_job(job, dir);
+	rc = cpx_io_mkdir(&s->io, dir, err);
+	*made = rc == 1;
+	return *made ? cpx_io_fsync_dir(&s->io, "jobs", err) : rc;
 }
 
 /* --- listing ------------------------------------------------------------------------ */
@@ -251,7 +268,7 @@ static bool is_dead(const char *name, const char *path, const struct cpx_gen_id 
 	uint32_t k;
 	enum cpx_name_kind kind = cpx_name_parse(name, &id, &k);
 
-	if (kind != CPX_NAME_PACK && kind != CPX_NAME_TEMPORARY)
+	if (kind == CPX_NAME_OTHER || kind == CPX_NAME_MANIFEST)
 		return false;
 	if (id.epoch > below->epoch || (id.epoch == below->epoch && id.seq >= below->seq))
 		return false;

@@ -24,8 +24,17 @@ struct cpx_code_cache {
 	unsigned nknown;
 };
 
+/* The list of the generation that is being written: code_list.c. One thread uses it. */
+struct cpx_code_list {
+	struct cpx_gen_id id;
+	struct cpx_io_file file;
+	uint64_t len;
+	bool open;
+};
+
 struct cpx_store {
 	struct cpx_io io;
+	struct cpx_code_list list;
 	pthread_mutex_t lock; /* all below */
 	bool code_unsynced;   /* the directory of code objects has new names */
 	uint8_t (*fresh)[32]; /* code objects made since the last commit; owned */
@@ -38,10 +47,24 @@ int cpx_store_open_hooked(const char *url, const struct cpx_store_opts *opts,
 			  struct cpx_io_hook hook, struct cpx_store **out, struct cpx_err *err);
 
 unsigned cpx_store_workers(unsigned wanted);
+/* The directory of a job, durable. *@made: it was not there; also written on failure. */
+int cpx_store_make_dir(struct cpx_store *s, const char *job, bool *made, struct cpx_err *err);
 /* Names of new code objects durable: before a manifest that refers to them. */
-void cpx_name_code(const uint8_t sha256[32], char out[CPX_NAME_MAX]);
 int cpx_store_sync_code(struct cpx_store *s, struct cpx_err *err);
 void cpx_store_committed(struct cpx_store *s); /* the fresh ones are fresh no more */
+/* Note that generation @id will refer to it: before it is looked for. */
+int cpx_code_list_add(struct cpx_store *s, const struct cpx_gen_id *id, const uint8_t sum[32],
+		      struct cpx_err *err);
+/* The generation is committed, or given up. */
+void cpx_code_list_end(struct cpx_store *s);
+/* What is noted. Return: how many sums of 32 bytes; *@out is malloc'ed. */
+int cpx_code_list_read(struct cpx_store *s, const struct cpx_gen_id *id, uint8_t **out,
+		       struct cpx_err *err);
+/* Read-only descriptor of an object, also while a collector has it. @name: where it is. */
+int cpx_code_open(struct cpx_store *s, const uint8_t sha256[32], char name[CPX_NAME_MAX],
+		  struct cpx_err *err);
+/* What a file takes on disk; 0 if it is not there. */
+uint64_t cpx_store_file_bytes(struct cpx_store *s, const char *path);
 /* The object is there and fits its name. */
 int cpx_store_check_code(struct cpx_store *s, const uint8_t sha256[32], struct cpx_err *err);
 /* Remove what writers of code objects left. Return: number removed. */

@@ -64,14 +64,14 @@ static int some_pages(void *ctx, uint64_t off, void *buf, size_t len, struct cpx
 }
 
 /* A file that the image names as a program. */
-static void put_program(struct cpx_store *s, struct cpx_state *st)
+static void put_program(struct cpx_store *s, const struct cpx_gen_id *id, struct cpx_state *st)
 {
 	struct cpx_rec_file *f = cpx_state_new_rec(st, file);
 	int fd = memfd_create("program", 0);
 	uint8_t sha256[32];
 
 	if (!f || fd < 0 || cpx_write_full(fd, "#!/bin/true\n", 12) < 0 ||
-	    cpx_store_put_code(s, fd, sha256, NULL) < 0)
+	    cpx_store_put_code(s, id, fd, sha256, NULL) < 0)
 		abort();
 	close(fd);
 	f->id = 1;
@@ -93,7 +93,7 @@ static const uint8_t *the_container(size_t *n, size_t *manifest)
 	if (!whole) {
 		st = cpx_state_new();
 		fd = memfd_create("container", 0);
-		put_program(s, st);
+		put_program(s, &from, st);
 		if (cpx_image_create(s, &from, NULL, &w, NULL) < 0 ||
 		    cpx_image_put(w, 1, 0, PAGES * CPX_PAGE, some_pages, NULL, NULL) < 0 ||
 		    cpx_image_commit(w, st, "", NULL, NULL) < 0 ||

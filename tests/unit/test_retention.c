@@ -19,7 +19,7 @@
 static void expect(struct cpx_retention r, const int64_t *when, const char *want)
 {
 	size_t n = strlen(want);
-	bool keep[MAX];
+	uint8_t keep[MAX];
 	char got[MAX + 1] = "";
 
 	cpx_retain(&r, when, n, keep);
@@ -75,7 +75,7 @@ static void it_does_not_matter_how_often(void **state)
 	const struct cpx_retention r = { .last = 3, .hourly = 5, .daily = 4 };
 	int64_t all[MAX], left[MAX + 1];
 	size_t n = 0;
-	bool keep[MAX + 1];
+	uint8_t keep[MAX + 1];
 
 	(void)state;
 	for (int i = 0; i < MAX; i++) {

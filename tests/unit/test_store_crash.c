@@ -402,11 +402,12 @@ static int commit_increment(struct cpx_store *s, struct scenario *c, struct cpx_
 static int commit_with_code(struct cpx_store *s, struct scenario *c, struct cpx_err *err)
 {
 	char path[] = "/tmp/chpox-test-code-XXXXXX";
+	struct cpx_gen_id id = gen(2);
 	int fd = mkstemp(path), rc;
 
 	unlink(path);
 	assert_int_equal(write(fd, c->after.p, 5000), 5000);
-	rc = cpx_store_put_code(s, fd, c->sha256, err);
+	rc = cpx_store_put_code(s, &id, fd, c->sha256, err);
 	close(fd);
 	return rc < 0 ? rc : commit_full(s, c, err);
 }

@@ -38,6 +38,7 @@ static void files_belong_to_the_owner(void **state)
 	struct cpx_err err = { 0 };
 	char *dir = make_dir(NULL), *sub;
 	struct cpx_store *s;
+	const struct cpx_gen_id id = gen(9);
 	uint8_t sha[32];
 	int fd = open("/proc/self/exe", O_RDONLY | O_CLOEXEC), sig = 0;
 
@@ -51,7 +52,7 @@ static void files_belong_to_the_owner(void **state)
 	s = open_as(sub, SOMEBODY);
 	OK(write_gen(s, 1, &g, &(struct cpx_image_opts){ .workers = 2 }, NULL, &err));
 	OK(check_gen(s, 1, &g, &err));
-	OK(cpx_store_put_code(s, fd, sha, &err));
+	OK(cpx_store_put_code(s, &id, fd, sha, &err));
 	close(fd);
 	nftw(sub, each_is_mine, 8, FTW_PHYS);
 	/* the calling thread is root again in all respects, and dies with its parent as before
@@ -164,12 +165,13 @@ static void code_objects(void **state)
 	struct cpx_err err = { 0 };
 	char *dir = make_dir(fast_base()), path[600];
 	struct cpx_store *s = open_dir(dir);
+	const struct cpx_gen_id id = gen(9);
 	uint8_t sha[32], again[32], a[256], b[256];
 	int fd = open("/proc/self/exe", O_RDONLY | O_CLOEXEC), got, n;
 
 	(void)state;
-	OK(cpx_store_put_code(s, fd, sha, &err));
-	OK(cpx_store_put_code(s, fd, again, &err));
+	OK(cpx_store_put_code(s, &id, fd, sha, &err));
+	OK(cpx_store_put_code(s, &id, fd, again, &err));
 	assert_memory_equal(sha, again, 32);
 	assert_int_equal(count_files(s, "code"), 1);
 	got = cpx_store_get_code(s, sha, NULL, &err);
@@ -201,22 +203,23 @@ static void fresh_code_can_be_dropped(void **state)
 	struct cpx_err err = { 0 };
 	char *dir = make_dir(fast_base());
 	struct cpx_store *s = open_dir(dir);
+	const struct cpx_gen_id id = gen(9);
 	uint8_t sha[32], other[32];
 	int exe = open("/proc/self/exe", O_RDONLY | O_CLOEXEC);
 	int libc = open("/bin/sh", O_RDONLY | O_CLOEXEC), got;
 
 	(void)state;
-	OK(cpx_store_put_code(s, exe, sha, &err));
+	OK(cpx_store_put_code(s, &id, exe, sha, &err));
 	OK(write_gen(s, 1, &g, NULL, NULL, &err));
-	OK(cpx_store_put_code(s, exe, sha, &err));
-	OK(cpx_store_put_code(s, libc, other, &err));
+	OK(cpx_store_put_code(s, &id, exe, sha, &err));
+	OK(cpx_store_put_code(s, &id, libc, other, &err));
 	cpx_store_drop_code(s);
 	assert_int_equal(count_files(s, "code"), 1);
 	assert_int_equal(cpx_store_get_code(s, other, NULL, &err), CPX_E_NOENT);
 	got = cpx_store_get_code(s, sha, NULL, &err);
 	OK(got);
 	close(got);
-	OK(cpx_store_put_code(s, libc, other, &err));
+	OK(cpx_store_put_code(s, &id, libc, other, &err));
 	assert_int_equal(count_files(s, "code"), 2);
 	close(exe);
 	close(libc);
