@@ -20,6 +20,7 @@
 #include <sys/ptrace.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "base/fd.h"
@@ -30,8 +31,15 @@
 #define AFFINITY_BYTES 1024
 
 #define MEMBARRIER_GET 512 /* MEMBARRIER_CMD_GET_REGISTRATIONS */
+#define NODE_WORDS 16	   /* of a node mask: 1024 nodes */
 #ifndef PR_GET_MDWE
 #define PR_GET_MDWE 66
+#endif
+#ifndef PR_GET_MEMORY_MERGE
+#define PR_GET_MEMORY_MERGE 68
+#endif
+#ifndef PTRACE_GET_SYSCALL_USER_DISPATCH_CONFIG
+#define PTRACE_GET_SYSCALL_USER_DISPATCH_CONFIG 0x4211
 #endif
 
 struct attr { /* struct sched_attr of the kernel */
@@ -199,6 +207,8 @@ static int fill_creds(struct cpx_cap *c, struct cpx_rec_thread *rec,
 	rec->cap_ambient = s->cap_amb;
 	rec->no_new_privs = s->no_new_privs;
 	rec->umask = s->umask;
+	rec->spec_store = s->spec_store;
+	rec->spec_branch = s->spec_branch;
 	return 0;
 }
 
@@ -316,6 +326,62 @@ static int ask_altstack(struct cpx_cap_thread *th, struct cpx_err *err)
 	return 0;
 }
 
+/*
+ * Has the thread a memory policy, as far as is seen from outside: the kernel names it for the
+ * first mapping, unless that has one of its own.
+ */
+static bool policy_shown(const struct cpx_cap_task *t, pid_t tid)
+{
+	char path[64], first[64] = "";
+	const char *word;
+
+	snprintf(path, sizeof(path), "task/%d/numa_maps", tid);
+	CPX_AUTO_FD fd = openat(t->proc_fd, path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0 || read(fd, first, sizeof(first) - 1) <= 0)
+		return false;
+	word = strchr(first, ' ');
+	return word && strncmp(word, " default", 8) != 0;
+}
+
+static int ask_policy(struct cpx_cap *c, const struct cpx_cap_task *t,
+		      struct cpx_cap_thread *th, struct cpx_err *err)
+{
+	struct {
+		uint32_t mode, unused;
+		uint64_t nodes[NODE_WORDS];
+	} p = { 0 };
+	uint64_t at, *kept;
+	uint32_t n = NODE_WORDS;
+	int rc;
+
+	/* where there is no choice, the main thread tells whether anybody cares */
+	if (th != &t->threads[0] && !t->threads[0].rec->mem_policy &&
+	    access("/sys/devices/system/node/node1", F_OK) < 0)
+		return 0;
+	if (!policy_shown(t, th->t.tid))
+		return 0;
+	cpx_tracee_reset(&th->t);
+	at = cpx_tracee_push(&th->t, &p, sizeof(p));
+	if (!at)
+		return cpx_err_set(err, CPX_E_SYS, "no room for a call in process %d",
+				   th->t.pid);
+	rc = cpx_tok(&th->t, NULL, err, "memory policy", SYS_get_mempolicy, at,
+		     at + offsetof(__typeof__(p), nodes), NODE_WORDS * 64, 0, 0);
+	if (rc == 0)
+		rc = cpx_tracee_read(&th->t, at, &p, sizeof(p), err);
+	if (rc < 0 || !p.mode)
+		return rc;
+	while (n && !p.nodes[n - 1])
+		n--;
+	kept = cpx_state_alloc(c->st, (n + 1) * sizeof(*kept));
+	if (!kept)
+		return cpx_err_set(err, CPX_E_NOMEM, "no memory for memory policies");
+	memcpy(kept, p.nodes, n * sizeof(*kept));
+	th->rec->mem_policy = p.mode;
+	th->rec->mem_nodes = (struct cpx_u64s){ .v = kept, .n = n };
+	return 0;
+}
+
 static int ask_rare(struct cpx_cap_task *t, struct cpx_cap_thread *th, struct cpx_err *err)
 {
 	const struct cpx_rec_thread *lead = t->threads[0].rec;
@@ -363,7 +429,8 @@ static bool known_clear_tid(const struct cpx_cap_task *t, struct cpx_cap_thread 
 	return true;
 }
 
-static int ask_thread(struct cpx_cap_task *t, struct cpx_cap_thread *th, struct cpx_err *err)
+static int ask_thread(struct cpx_cap *c, struct cpx_cap_task *t, struct cpx_cap_thread *th,
+		      struct cpx_err *err)
 {
 	int rc = ask_altstack(th, err);
 
@@ -371,7 +438,26 @@ static int ask_thread(struct cpx_cap_task *t, struct cpx_cap_thread *th, struct 
 		rc = ask_at(th, PR_GET_TID_ADDRESS, 8, &th->rec->clear_tid, err);
 	if (rc == 0)
 		rc = ask_rare(t, th, err);
+	if (rc == 0)
+		rc = ask_policy(c, t, th, err);
 	return rc;
+}
+
+/* Calls of ours would be dispatched to the program's own handler. */
+static int refuse_dispatch(struct cpx_cap *c, struct cpx_cap_task *t, pid_t tid,
+			   struct cpx_err *err)
+{
+	struct {
+		uint64_t mode, selector, offset, len;
+	} d = { 0 };
+
+	if (ptrace(PTRACE_GET_SYSCALL_USER_DISPATCH_CONFIG, tid, (void *)sizeof(d), &d) < 0 ||
+	    !d.mode)
+		return 0;
+	return cpx_cap_refuse(c, t, err,
+			      "its thread %d handles system calls itself "
+			      "(PR_SET_SYSCALL_USER_DISPATCH), which cannot be saved",
+			      tid);
 }
 
 static int capture_thread(struct cpx_cap *c, struct cpx_cap_task *t, struct cpx_cap_thread *th,
@@ -405,8 +491,11 @@ static int capture_thread(struct cpx_cap *c, struct cpx_cap_task *t, struct cpx_
 	th->rec->timerslack_ns = (uint64_t)read_number(t, path, 10, 50000);
 	if (c->dry_run)
 		return 0;
+	rc = refuse_dispatch(c, t, th->t.tid, err);
+	if (rc < 0)
+		return rc;
 	fill_lists(th->rec, th->t.tid);
-	return ask_thread(t, th, err);
+	return ask_thread(c, t, th, err);
 }
 
 /* --- the process ----------------------------------------------------------------------------
@@ -485,7 +574,76 @@ static int ask_membarrier(struct cpx_cap_task *t, struct cpx_err *err)
 	return rc;
 }
 
-static int ask_process(struct cpx_cap_task *t, struct cpx_err *err)
+/* Newer kernels tell without a call. */
+static int ask_merge(struct cpx_cap_task *t, struct cpx_err *err)
+{
+	static const char key[] = "ksm_merge_any:";
+	CPX_AUTO_FREE char *text = NULL;
+	const char *p = NULL;
+
+	if (cpx_read_file(t->proc_fd, "ksm_stat", 4096, &text, NULL) > 0)
+		p = strstr(text, key);
+	if (!p)
+		return ask(&t->threads[0], PR_GET_MEMORY_MERGE, &t->rec->memory_merge, err);
+	p += strlen(key);
+	t->rec->memory_merge = strncmp(p + strspn(p, " "), "yes", 3) == 0;
+	return 0;
+}
+
+static const struct cpx_cap_task *has_child(const struct cpx_cap *c,
+					    const struct cpx_cap_task *t)
+{
+	for (size_t i = 0; i < c->ntasks; i++)
+		if (c->tasks[i]->rec->ppid == t->rec->pid && !c->tasks[i]->zombie)
+			return c->tasks[i];
+	return NULL;
+}
+
+/* waitid() for a child that was continued, without taking the news. *@pid: 0 if there is none.
+ */
+static int peek_continued(struct cpx_cap_thread *th, int type, pid_t id, pid_t *pid,
+			  struct cpx_err *err)
+{
+	siginfo_t info = { 0 };
+	uint64_t at;
+	int64_t ret;
+	int rc;
+
+	cpx_tracee_reset(&th->t);
+	at = cpx_tracee_push(&th->t, &info, sizeof(info));
+	if (!at)
+		return cpx_err_set(err, CPX_E_SYS, "no room for a call in process %d",
+				   th->t.pid);
+	rc = cpx_tcall(&th->t, &ret, err, SYS_waitid, (uint64_t)type, (uint64_t)id, at,
+		       WCONTINUED | WNOHANG | WNOWAIT | __WALL, 0);
+	if (rc == 0 && ret == 0)
+		rc = cpx_tracee_read(&th->t, at, &info, sizeof(info), err);
+	*pid = rc == 0 && ret == 0 ? info.si_pid : 0;
+	return rc;
+}
+
+/* Which of its children were continued, and it has not been told yet. */
+static int ask_continued(struct cpx_cap *c, struct cpx_cap_task *t, struct cpx_err *err)
+{
+	pid_t pid = 0;
+	int rc;
+
+	if (!has_child(c, t))
+		return 0;
+	rc = peek_continued(&t->threads[0], P_ALL, 0, &pid, err);
+	for (size_t i = 0; i < c->ntasks && rc == 0 && pid; i++) {
+		const struct cpx_cap_task *k = c->tasks[i];
+		pid_t told = 0;
+
+		if (k->zombie || k->rec->ppid != t->rec->pid)
+			continue;
+		rc = peek_continued(&t->threads[0], P_PID, k->ns_pid, &told, err);
+		k->rec->continued = told != 0;
+	}
+	return rc;
+}
+
+static int ask_process(struct cpx_cap *c, struct cpx_cap_task *t, struct cpx_err *err)
 {
 	struct cpx_cap_thread *lead = &t->threads[0];
 	uint64_t v = 0;
@@ -498,7 +656,9 @@ static int ask_process(struct cpx_cap_task *t, struct cpx_err *err)
 		rc = ask(lead, PR_GET_MDWE, &t->rec->mdwe, err);
 	if (rc == 0 && t->mm_of == t)
 		rc = ask_membarrier(t, err);
-	return rc;
+	if (rc == 0 && t->mm_of == t)
+		rc = ask_merge(t, err);
+	return rc < 0 ? rc : ask_continued(c, t, err);
 }
 
 /*
@@ -547,7 +707,7 @@ static int core_task(struct cpx_cap *c, void *priv, struct cpx_cap_task *t, stru
 	for (size_t i = 0; i < t->nthreads && rc == 0; i++)
 		rc = capture_thread(c, t, &t->threads[i], err);
 	if (rc == 0 && !c->dry_run)
-		rc = ask_process(t, err);
+		rc = ask_process(c, t, err);
 	if (rc == 0 && t->nthreads && t->live != t->pid)
 		rc = add_ended_leader(c, t, err);
 	return rc;

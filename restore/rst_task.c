@@ -29,6 +29,10 @@
 #ifndef PR_SET_MDWE
 #define PR_SET_MDWE 65
 #endif
+#ifndef PR_SET_MEMORY_MERGE
+#define PR_SET_MEMORY_MERGE 67
+#endif
+#define NODE_WORDS 1024				    /* of a node mask: more than kernels have */
 #define MEMBARRIER_REGISTER (4u | 16u | 64u | 256u) /* the MEMBARRIER_CMD_REGISTER_… */
 #define SS_AUTODISARM_FLAG 0x80000000u
 #define SCHED_FLAGS_KEPT 7u /* reset on fork, reclaim, overrun signal */
@@ -88,7 +92,8 @@ static int core_prepare(struct cpx_rst *r, void **priv, struct cpx_err *err)
 	}
 	cpx_state_each(r->st, thread, th)
 		if (th->affinity.n > 65536 ||
-		    (th->robust_list && th->robust_len != ROBUST_HEAD) || th->pdeathsig > 64)
+		    (th->robust_list && th->robust_len != ROBUST_HEAD) || th->pdeathsig > 64 ||
+		    th->mem_nodes.n > NODE_WORDS / 64)
 			return cpx_err_set(err, CPX_E_FORMAT, "thread %u is damaged", th->tid);
 	if (cpx_rst_ns_check(r, err) < 0)
 		return CPX_E_FORMAT;
@@ -152,6 +157,30 @@ static int set_areas(struct cpx_rst_thread *th, struct cpx_err *err)
 	return rc;
 }
 
+/* Switching it off needs no right; where the CPU has no such switch, nothing is to be done. */
+static int set_speculation(struct cpx_rst_thread *th, struct cpx_err *err)
+{
+	const struct {
+		uint32_t which, value;
+	} all[] = { { PR_SPEC_STORE_BYPASS, th->rec->spec_store },
+		    { PR_SPEC_INDIRECT_BRANCH, th->rec->spec_branch } };
+	int rc = 0;
+
+	for (size_t i = 0; i < sizeof(all) / sizeof(*all) && rc == 0; i++) {
+		int64_t ret = 0;
+
+		if (!(all[i].value & (PR_SPEC_DISABLE | PR_SPEC_FORCE_DISABLE)))
+			continue;
+		rc = cpx_tcall(&th->t, &ret, err, SYS_prctl, PR_SET_SPECULATION_CTRL,
+			       all[i].which, all[i].value);
+		if (rc == 0 && ret < 0)
+			cpx_log_note("thread %u: speculation %u cannot be switched off here: "
+				     "%s",
+				     th->rec->tid, all[i].which, strerror((int)-ret));
+	}
+	return rc;
+}
+
 static int set_prctls(struct cpx_rst_thread *th, struct cpx_err *err)
 {
 	const struct cpx_rec_thread *rec = th->rec;
@@ -174,7 +203,30 @@ static int set_prctls(struct cpx_rst_thread *th, struct cpx_err *err)
 	if (rc == 0 && rec->mce_kill < PR_MCE_KILL_DEFAULT)
 		rc = cpx_tok(&th->t, NULL, err, "machine check policy", SYS_prctl, PR_MCE_KILL,
 			     PR_MCE_KILL_SET, rec->mce_kill);
-	return rc;
+	return rc < 0 ? rc : set_speculation(th, err);
+}
+
+/* Memory that is there already lies where it lies; the policy is for what comes. */
+static int set_policy(struct cpx_rst_thread *th, struct cpx_err *err)
+{
+	const struct cpx_rec_thread *rec = th->rec;
+	struct cpx_rst_bytes b;
+	int64_t ret;
+	int rc;
+
+	if (!rec->mem_policy)
+		return 0;
+	rc = cpx_rst_bytes_put(&th->t, rec->mem_nodes.v, rec->mem_nodes.n * sizeof(uint64_t),
+			       &b, err);
+	/* the kernel takes one bit less than it is told */
+	if (rc == 0)
+		rc = cpx_tcall(&th->t, &ret, err, SYS_set_mempolicy, rec->mem_policy,
+			       rec->mem_nodes.n ? b.addr : 0,
+			       rec->mem_nodes.n ? rec->mem_nodes.n * 64 + 1 : 0);
+	if (rc == 0 && ret < 0)
+		cpx_log_note("thread %u: its memory policy cannot be had here: %s", rec->tid,
+			     strerror((int)-ret));
+	return rc < 0 ? rc : cpx_rst_bytes_drop(&th->t, &b, err);
 }
 
 /* What a user's image asks for and a user may not have without more rights: not given. */
@@ -311,6 +363,17 @@ static void set_process_outside(const struct cpx_rst *r, const struct cpx_rst_ta
 		set_one_limit(r, t, i);
 }
 
+static int set_merge(struct cpx_rst_task *t, struct cpx_err *err)
+{
+	int64_t ret;
+	int rc = cpx_tcall(&t->threads[0].t, &ret, err, SYS_prctl, PR_SET_MEMORY_MERGE, 1);
+
+	if (rc == 0 && ret < 0)
+		cpx_log_note("process %u: this kernel does not merge its memory: %s",
+			     t->rec->pid, strerror((int)-ret));
+	return rc;
+}
+
 static int set_process_inside(struct cpx_rst_task *t, struct cpx_err *err)
 {
 	struct cpx_tracee *lead = &t->threads[0].t;
@@ -324,6 +387,8 @@ static int set_process_inside(struct cpx_rst_task *t, struct cpx_err *err)
 	if (rc == 0)
 		rc = cpx_tok(lead, NULL, err, "dumpable", SYS_prctl, PR_SET_DUMPABLE,
 			     t->rec->dumpable == 1);
+	if (rc == 0 && t->rec->memory_merge && t->mm_of == t)
+		rc = set_merge(t, err);
 	if (rc == 0 && t->rec->mdwe)
 		rc = cpx_tok(lead, NULL, err, "memory-deny-write-execute", SYS_prctl,
 			     PR_SET_MDWE, t->rec->mdwe);
@@ -340,6 +405,8 @@ static int core_thread(struct cpx_rst *r, void *priv, struct cpx_rst_task *t,
 	if (rc == 0)
 		rc = set_prctls(th, err);
 	if (rc == 0)
+		rc = set_policy(th, err);
+	if (rc == 0)
 		rc = set_sched(r, th, err);
 	if (rc == 0)
 		rc = set_ioprio(r, th);
@@ -354,9 +421,16 @@ static int core_thread(struct cpx_rst *r, void *priv, struct cpx_rst_task *t,
 
 static int core_late(struct cpx_rst *r, void *priv, struct cpx_rst_task *t, struct cpx_err *err)
 {
+	int rc;
+
 	(void)r;
 	(void)priv;
-	return t->rec->state == CPX_TASK_STOPPED ? cpx_rst_stop(t, err) : 0;
+	if (t->rec->state != CPX_TASK_STOPPED && !t->rec->continued)
+		return 0;
+	rc = cpx_rst_stop(t, err);
+	if (rc == 0 && t->rec->state != CPX_TASK_STOPPED && kill(t->pid, SIGCONT) < 0)
+		rc = cpx_err_sys(err, errno, "continue process %u", t->rec->pid);
+	return rc;
 }
 
 const struct cpx_rst_family cpx_rst_core = {

@@ -55,7 +55,9 @@ enum cpx_resume {
 	F(task, u32, uts_ns)        /* id of an ns record; 0: that of the host */             \
 	F(task, u32, ipc_ns)                                                                  \
 	F(task, u32, net_ns)                                                                  \
-	F(task, u32, membarrier)    /* of its mm: registrations, as MEMBARRIER_CMD_GET_REGISTRATIONS */
+	F(task, u32, membarrier)    /* of its mm: registrations, as MEMBARRIER_CMD_GET_REGISTRATIONS */ \
+	F(task, u32, memory_merge)  /* PR_GET_MEMORY_MERGE */                                 \
+	F(task, u32, continued)     /* by SIGCONT, and its parent has not been told by wait() */
 
 #define CPX_FIELDS_thread(F)                                                                  \
 	F(thread, u32, pid)         /* of its task */                                         \
@@ -106,7 +108,11 @@ enum cpx_resume {
 	F(thread, u32, own_fs)      /* 1: directories and umask are not its task's, but these: */ \
 	F(thread, u32, umask)                                                                 \
 	F(thread, u32, cwd_file)                                                              \
-	F(thread, u32, root_file)
+	F(thread, u32, root_file)                                                             \
+	F(thread, u32, mem_policy)  /* set_mempolicy(): mode with its flags; 0: none */       \
+	F(thread, u64s, mem_nodes)  /* its node mask */                                       \
+	F(thread, u32, spec_store)  /* PR_SET_SPECULATION_CTRL: value, 0: not set */          \
+	F(thread, u32, spec_branch)
 
 #define CPX_FIELDS_sigaction(F)                                                               \
 	F(sigaction, u32, sighand_id)                                                         \

@@ -6,6 +6,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 
 #include "err.h"
@@ -133,6 +134,17 @@ static int parse_groups(const char *text, struct cpx_proc_status *s, struct cpx_
 	return 0;
 }
 
+/* What prctl(PR_SET_SPECULATION_CTRL) was told, from what the kernel says of it. */
+static uint32_t speculation(const char *text, const char *key, const char *disabled,
+			    const char *forced)
+{
+	const char *p = find_line(text, key);
+
+	if (p && strncmp(p, forced, strlen(forced)) == 0)
+		return PR_SPEC_FORCE_DISABLE;
+	return p && strncmp(p, disabled, strlen(disabled)) == 0 ? PR_SPEC_DISABLE : 0;
+}
+
 static int parse_status(const char *text, struct cpx_proc_status *s, struct cpx_err *err)
 {
 	const struct {
@@ -166,6 +178,10 @@ static int parse_status(const char *text, struct cpx_proc_status *s, struct cpx_
 	s->tracer = line_u64(text, "TracerPid:", 10, &v) && v <= INT32_MAX ? (pid_t)v : 0;
 	p = find_line(text, "x86_Thread_features:");
 	s->shadow_stack = p && strncmp(p, "shstk", 5) == 0;
+	s->spec_store = speculation(text, "Speculation_Store_Bypass:", "thread mitigated",
+				    "thread force mitigated");
+	s->spec_branch = speculation(text, "SpeculationIndirectBranch:", "conditional disabled",
+				     "conditional force disabled");
 	return parse_groups(text, s, err);
 }
 

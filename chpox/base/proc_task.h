@@ -33,6 +33,9 @@ struct cpx_proc_status {
 	uint32_t no_new_privs, seccomp, seccomp_filters;
 	bool thp_enabled;  /* true where the line is missing */
 	bool shadow_stack; /* x86_Thread_features lists shstk */
+	/* speculation that the thread has switched off: PR_SPEC_DISABLE, PR_SPEC_FORCE_DISABLE
+	 * or 0 */
+	uint32_t spec_store, spec_branch;
 	pid_t tracer;
 };
 

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Stopped children stay stopped, tell their parent once, and go on with SIGCONT. */
+/*
+ * Stopped children stay stopped, tell their parent once, and go on with SIGCONT. That another
+ * one was continued is still to be told.
+ */
 #include "state.h"
 
 #include <signal.h>
@@ -8,7 +11,8 @@
 int main(int argc, char **argv)
 {
 	volatile int *count;
-	pid_t pid[2];
+	const volatile int never = 0;
+	pid_t pid[2], continued;
 	int status = 0, was;
 
 	st_begin(argc, argv);
@@ -29,7 +33,20 @@ int main(int argc, char **argv)
 			st_die(__FILE__, __LINE__, "does not stop");
 	}
 	ST_EQ(waitpid(pid[0], &status, WUNTRACED | WNOHANG), pid[0]); /* told for this one */
+	continued = st_fork();
+	if (continued == 0)
+		st_until(&never);
+	kill(continued, SIGSTOP);
+	ST_EQ(waitpid(continued, &status, WUNTRACED), continued);
+	kill(continued, SIGCONT);
+	st_sleep_ms(20);
 	st_wait();
+	ST_EQ(waitpid(continued, &status, WCONTINUED | WNOHANG), continued);
+	ST_TRUE(WIFCONTINUED(status));
+	ST_EQ(waitpid(continued, &status, WCONTINUED | WNOHANG), 0);
+	ST_TRUE(!st_in_state(continued, 'T', 0));
+	kill(continued, SIGKILL);
+	ST_EQ(st_reap(continued), -1 - SIGKILL);
 	for (int i = 0; i < 2; i++) {
 		was = count[i];
 		ST_TRUE(st_in_state(pid[i], 'T', 0));
