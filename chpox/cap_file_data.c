@@ -22,6 +22,7 @@
 #include "base/err.h"
 #include "base/fd.h"
 #include "base/log.h"
+#include "base/xattr.h"
 #include "capture.h"
 
 #include <errno.h>
@@ -180,6 +181,22 @@ static int put_leased(struct cpx_cap *c, struct cpx_cap_file *f, struct cpx_err 
 	return cpx_image_put(c->writer, f->rec->space, 0, f->copy_len, read_copy, f, err);
 }
 
+/* What is made again with its content gets its attributes as well. */
+static int take_space(struct cpx_cap *c, struct cpx_cap_file *f, struct cpx_err *err)
+{
+	CPX_AUTO_FREE uint8_t *attrs = NULL;
+	size_t n = 0;
+
+	f->rec->space = cpx_cap_id(c);
+	f->saved = true;
+	if (cpx_xattrs_get(f->path_fd, &attrs, &n) < 0)
+		return cpx_err_sys(err, errno, "extended attributes of %s", f->rec->path);
+	f->rec->xattrs = cpx_state_blob(c->st, attrs, n);
+	return n && !f->rec->xattrs.p
+		       ? cpx_err_set(err, CPX_E_NOMEM, "no memory for extended attributes")
+		       : 0;
+}
+
 /* Save in the pause: by a copy in memory, or past the limit while the job waits. */
 static int save_now(struct cpx_cap *c, struct cpx_cap_files *p, struct cpx_cap_file *f,
 		    struct cpx_err *err)
@@ -191,10 +208,9 @@ static int save_now(struct cpx_cap *c, struct cpx_cap_files *p, struct cpx_cap_f
 
 	if (fd < 0 && !leased)
 		return fd;
-	f->rec->space = cpx_cap_id(c);
-	f->saved = true;
-	if (f->rec->size == 0)
-		return 0;
+	rc = take_space(c, f, err);
+	if (rc < 0 || f->rec->size == 0)
+		return rc;
 	if (copy) {
 		f->copy_len = round_page(f->rec->size);
 		f->copy = mmap(NULL, f->copy_len, PROT_READ | PROT_WRITE,
@@ -214,10 +230,10 @@ static int save_now(struct cpx_cap *c, struct cpx_cap_files *p, struct cpx_cap_f
 
 static int save_late(struct cpx_cap *c, struct cpx_cap_file *f, struct cpx_err *err)
 {
-	f->rec->space = cpx_cap_id(c);
-	f->saved = true;
-	if (f->rec->size == 0)
-		return 0;
+	int rc = take_space(c, f, err);
+
+	if (rc < 0 || f->rec->size == 0)
+		return rc;
 	f->read_fd = open_read(c, f, err);
 	if (f->read_fd < 0)
 		return f->read_fd;

@@ -204,6 +204,7 @@ static void describe(struct cpx_cap_file *f, const struct stat *st)
 	r->rdev = st->st_rdev;
 	r->size = S_ISREG(st->st_mode) ? (uint64_t)st->st_size : 0;
 	r->mtime_ns = (int64_t)st->st_mtim.tv_sec * 1000000000 + st->st_mtim.tv_nsec;
+	r->atime_ns = (int64_t)st->st_atim.tv_sec * 1000000000 + st->st_atim.tv_nsec;
 	r->rule = CPX_RULE_IGNORE;
 }
 

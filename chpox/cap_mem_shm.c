@@ -22,6 +22,7 @@
 #include <unistd.h>
 
 #include "base/fd.h"
+#include "base/xattr.h"
 #include "track.h"
 
 #ifndef HUGETLBFS_MAGIC
@@ -127,6 +128,19 @@ static uint32_t space_of(struct cpx_cap *c, struct cpx_mem_shm *s)
 	return cpx_track_space(t);
 }
 
+static int take_xattrs(struct cpx_cap *c, struct cpx_mem_shm *s, struct cpx_err *err)
+{
+	CPX_AUTO_FREE uint8_t *attrs = NULL;
+	size_t n = 0;
+
+	if (cpx_xattrs_get(s->fd, &attrs, &n) < 0)
+		return cpx_err_sys(err, errno, "extended attributes of '%s'", s->rec->name);
+	s->rec->xattrs = cpx_state_blob(c->st, attrs, n);
+	return n && !s->rec->xattrs.p
+		       ? cpx_err_set(err, CPX_E_NOMEM, "no memory for extended attributes")
+		       : 0;
+}
+
 static int fill(struct cpx_cap *c, struct cpx_cap_task *t, struct cpx_mem_shm *s,
 		const struct stat *st, const char *name, struct cpx_err *err)
 {
@@ -163,7 +177,9 @@ static int fill(struct cpx_cap *c, struct cpx_cap_task *t, struct cpx_mem_shm *s
 	}
 	seals = fcntl(s->fd, F_GET_SEALS);
 	rec->seals = seals > 0 ? (uint32_t)seals : 0;
-	return rec->name ? 0 : cpx_err_set(err, CPX_E_NOMEM, "no memory for records");
+	if (!rec->name)
+		return cpx_err_set(err, CPX_E_NOMEM, "no memory for records");
+	return take_xattrs(c, s, err);
 }
 
 int cpx_mem_shm_get(struct cpx_cap *c, struct cpx_cap_task *t, int fd, const struct stat *st,

@@ -14,6 +14,7 @@
 #include "../chpox/base/err.h"
 #include "../chpox/base/fd.h"
 #include "../chpox/base/log.h"
+#include "../chpox/base/xattr.h"
 #include "restore.h"
 
 #include <errno.h>
@@ -193,12 +194,20 @@ int cpx_rst_file_fill(struct cpx_rst *r, const struct cpx_rst_file *f, int fd,
 	return cpx_rst_scan(r, &all, 1, write_some, &k, err);
 }
 
-/* Owner, mode and time of a file that we made. Ownership only where that is ours to give. */
+static struct timespec time_of(int64_t ns)
+{
+	if (ns <= 0)
+		return (struct timespec){ .tv_nsec = UTIME_OMIT };
+	return (struct timespec){ .tv_sec = ns / 1000000000, .tv_nsec = ns % 1000000000 };
+}
+
+/*
+ * Owner, mode, times and attributes of a file that we made. Ownership only where that is ours
+ * to give.
+ */
 static void dress(struct cpx_rst *r, const struct cpx_rec_file *rec, int fd)
 {
-	struct timespec t[2] = { { .tv_nsec = UTIME_OMIT },
-				 { .tv_sec = rec->mtime_ns / 1000000000,
-				   .tv_nsec = rec->mtime_ns % 1000000000 } };
+	struct timespec t[2] = { time_of(rec->atime_ns), time_of(rec->mtime_ns) };
 	mode_t mode = rec->mode & (r->opts->trusted ? 07777 : 01777);
 	bool may = r->opts->trusted || (rec->uid == r->opts->owner_uid);
 	char path[32];
@@ -208,7 +217,10 @@ static void dress(struct cpx_rst *r, const struct cpx_rec_file *rec, int fd)
 		cpx_log_debug("owner of %s: %s", rec->path, strerror(errno));
 	if (chmod(path, mode) < 0)
 		cpx_log_debug("mode of %s: %s", rec->path, strerror(errno));
-	if (S_ISREG(rec->mode) && t[1].tv_nsec >= 0)
+	if (cpx_xattrs_set(fd, rec->xattrs.p, rec->xattrs.n, r->opts->trusted))
+		cpx_log_note("%s: not all of its extended attributes can be set again",
+			     rec->path);
+	if (S_ISREG(rec->mode))
 		utimensat(AT_FDCWD, path, t, 0);
 }
 

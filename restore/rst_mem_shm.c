@@ -23,6 +23,8 @@
 #include <unistd.h>
 
 #include "../chpox/base/fd.h"
+#include "../chpox/base/log.h"
+#include "../chpox/base/xattr.h"
 #include "rst_mem_priv.h"
 
 #define HUGE_BITS (0x3fu << 26) /* size in mmap and memfd_create flags */
@@ -353,6 +355,11 @@ int cpx_rst_shm_make(struct cpx_rst *r, struct cpx_rst_shm *s, struct cpx_err *e
 	     fchmod(s->fd, s->rec->mode & 0777) < 0))
 		rc = cpx_err_sys(err, errno, "owner of shared memory '%s'",
 				 s->rec->name ? s->rec->name : "");
+	if (rc == 0 && s->fd >= 0 &&
+	    cpx_xattrs_set(s->fd, s->rec->xattrs.p, s->rec->xattrs.n, r->opts->trusted))
+		cpx_log_note("shared memory '%s': not all of its extended attributes can be "
+			     "set again",
+			     s->rec->name ? s->rec->name : "");
 	return rc == 0 ? fill(r, s, err) : rc;
 }
 

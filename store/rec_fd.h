@@ -86,7 +86,9 @@ enum cpx_lock_kind {
 	F(file, blob, handle)                                                                 \
 	F(file, u32, fifo_size)     /* fifo: capacity, and what is in it */                   \
 	F(file, blob, fifo_data)                                                              \
-	F(file, str, link)          /* symbolic link: where it points */
+	F(file, str, link)          /* symbolic link: where it points */                      \
+	F(file, blob, xattrs)       /* of one whose content is saved (base/xattr.h) */        \
+	F(file, i64, atime_ns)      /* of such a one; 0: not known */
 
 #define CPX_FIELDS_lock(F)                                                                    \
 	F(lock, u32, kind)          /* enum cpx_lock_kind */                                  \

@@ -83,7 +83,8 @@ enum cpx_madv {
 	F(shm, u32, mode)                                                                     \
 	F(shm, u32, uid) F(shm, u32, gid)                                                     \
 	F(shm, i32, sysv_key)                                                                 \
-	F(shm, i32, sysv_id)
+	F(shm, i32, sysv_id)                                                                  \
+	F(shm, blob, xattrs)        /* base/xattr.h */
 
 #define CPX_FIELDS_vdso(F)                                                                    \
 	F(vdso, u32, mm_id)                                                                   \

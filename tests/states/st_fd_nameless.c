@@ -7,6 +7,7 @@
 
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/xattr.h>
 
 #define BIG (80 << 20)
 #define HOLE (1ll << 33)
@@ -24,7 +25,10 @@ int main(int argc, char **argv)
 	int never, big, sparse, old, now, mapped, only_read;
 	unsigned char *p, *map, *part;
 	char path[64];
+	const struct timespec times[2] = { { 1000000, 5 }, { 2000000, 6 } };
+	char value[16] = "";
 	struct stat st;
+	bool attrs;
 
 	st_begin(argc, argv);
 	p = malloc(BIG);
@@ -42,6 +46,8 @@ int main(int argc, char **argv)
 	ST_SYS(unlink(st_path("sparse")));
 	old = ST_SYS(open(st_path("name"), O_RDWR | O_CREAT, 0600));
 	ST_SYS(write(old, "old", 3));
+	attrs = fsetxattr(old, "user.test", "attribute", 9, 0) == 0;
+	ST_SYS(futimens(old, times));
 	ST_SYS(unlink(st_path("name")));
 	now = ST_SYS(open(st_path("name"), O_RDWR | O_CREAT, 0600));
 	ST_SYS(write(now, "new", 3));
@@ -73,6 +79,14 @@ int main(int argc, char **argv)
 		 (long long)st.st_blocks);
 	ST_EQ(pread(sparse, p, 8, HOLE - 2), 8);
 	ST_TRUE(memcmp(p, "\0\0end\0\0\0", 8) == 0);
+	ST_OK(fstat(old, &st));
+	ST_EQ(st.st_atim.tv_sec, times[0].tv_sec);
+	ST_EQ(st.st_mtim.tv_sec, times[1].tv_sec);
+	ST_EQ(st.st_mtim.tv_nsec, times[1].tv_nsec);
+	if (attrs) {
+		ST_EQ(fgetxattr(old, "user.test", value, sizeof(value)), 9);
+		ST_STR(value, "attribute");
+	}
 	check_text(old, "old");
 	check_text(now, "new");
 	ST_OK(stat(st_path("name"), &st));
