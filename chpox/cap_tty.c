@@ -89,15 +89,12 @@ static int cap_modes(struct cpx_cap *c, int here, struct cpx_rec_tty *rec, struc
 {
 	struct termios2 tio;
 	struct winsize ws;
-	int v = 0;
 
 	if (ioctl(here, TCGETS2, &tio))
 		return cpx_err_sys(err, errno, "terminal %s", rec->path ? rec->path : "");
 	rec->termios = cpx_state_blob(c->st, &tio, sizeof(tio));
 	if (!ioctl(here, TIOCGWINSZ, &ws))
 		rec->winsize = cpx_state_blob(c->st, &ws, sizeof(ws));
-	if (!ioctl(here, TIOCGEXCL, &v))
-		rec->exclusive = v != 0;
 	return rec->termios.p && (rec->winsize.p || !rec->winsize.n) ? 0 : nomem(err);
 }
 
@@ -145,7 +142,7 @@ int cpx_cap_tty(const struct cpx_ipc_fd *f, struct cpx_err *err)
 	unsigned index = 0, raw = 0;
 	bool master, hung = false;
 	dev_t dev = f->st->st_rdev;
-	int rc;
+	int rc, excl = 0;
 
 	master = !ioctl(f->here, TIOCGPTN, &index) && major(dev) == 5;
 	if (!master) {
@@ -168,6 +165,8 @@ int cpx_cap_tty(const struct cpx_ipc_fd *f, struct cpx_err *err)
 	}
 	if (master)
 		cap_master(f->here, rec);
+	else if (!ioctl(f->here, TIOCGEXCL, &excl))
+		rec->exclusive = excl != 0;
 	end = cpx_state_new_rec(f->c->st, tty_end);
 	if (!end)
 		return nomem(err);
@@ -250,30 +249,73 @@ static int type_again(int master, int slave, const uint8_t *p, size_t n)
 	return write_back(master, p + i, n - i);
 }
 
+static bool writable(int fd, int timeout_ms)
+{
+	struct pollfd pfd = { .fd = fd, .events = POLLOUT };
+
+	return poll(&pfd, 1, timeout_ms) > 0;
+}
+
+/* ^S again, which the line discipline gets on the kernel's own time. */
+static void type_stop(int master, int slave, const struct termios2 *raw)
+{
+	struct termios2 t = *raw;
+
+	t.c_iflag = (t.c_iflag | IXON) & ~(unsigned)IXANY;
+	t.c_lflag &= ~(unsigned)(ECHO | ECHOCTL | EXTPROC);
+	ioctl(slave, TCSETS2, &t);
+	if (write(master, &t.c_cc[VSTOP], 1) != 1)
+		return;
+	for (int tries = 0; tries < 200 && writable(slave, 0); tries++)
+		nanosleep(&(struct timespec){ 0, 1000000 }, NULL);
+}
+
+/*
+ * Was output stopped by tcflow(), which only tcflow() ends? With room enough it is not writable
+ * then, or where ^S was typed; that is not kept, for it could not be ended by ^Q any more.
+ */
+static bool output_stopped(int slave)
+{
+	bool stopped;
+
+	if (writable(slave, 0))
+		return false;
+	ioctl(slave, TCXONC, TCOON); /* does nothing about ^S */
+	stopped = writable(slave, 0);
+	if (stopped)
+		ioctl(slave, TCXONC, TCOOFF);
+	return stopped;
+}
+
 /* Printed by the slave: read at the master, written again without output processing. */
 static int take_output(struct cpx_state *st, int master, int slave, struct cpx_rec_tty *rec,
 		       uint8_t *buf, struct cpx_err *err)
 {
 	const struct termios2 *own = rec->termios.p;
 	struct termios2 raw = *own;
-	struct pollfd pfd = { .fd = slave, .events = POLLOUT };
 	int off = 0, on = 1, n = 0, rc = 0;
-	bool stopped;
+	bool typed = false;
 
-	if (ioctl(master, FIONREAD, &n) || n <= 0)
+	if (ioctl(master, FIONREAD, &n) || n <= 0) {
+		rec->stopped = output_stopped(slave);
 		return 0;
+	}
 	if (rec->packet)
 		ioctl(master, TIOCPKT, &off);
 	raw.c_oflag &= ~(unsigned)OPOST;
 	ioctl(slave, TCSETS2, &raw);
 	n = (int)read_waiting(master, buf, 0);
-	/* with room enough it is not writable only where output was stopped (^S, tcflow()) */
-	stopped = poll(&pfd, 1, 0) == 0;
-	if (stopped)
-		ioctl(slave, TCXONC, TCOON);
+	rec->stopped = output_stopped(slave);
+	if (!rec->stopped)
+		typed = !writable(slave, 0);
+	if (typed) /* lets output go on whoever had stopped it */
+		ioctl(slave, TCXONC, TCOOFF);
+	ioctl(slave, TCXONC, TCOON);
 	if (write_back(slave, buf, (size_t)n))
 		rc = cpx_err_sys(err, errno, "putting the output of %s back", rec->path);
-	if (stopped)
+	if (typed)
+		type_stop(master, slave, &raw);
+	if (rec->stopped)
 		ioctl(slave, TCXONC, TCOOFF);
 	ioctl(slave, TCSETS2, own);
 	if (rec->packet)

@@ -179,6 +179,8 @@ static int fill_pty(const struct cpx_rec_tty *rec, int master, int slave, struct
 		return cpx_err_sys(err, errno, "input of a pty");
 	if (ioctl(slave, TCSETS2, &own))
 		return cpx_err_sys(err, errno, "modes of a pty");
+	if (rec->stopped && ioctl(slave, TCXONC, TCOOFF))
+		return cpx_err_sys(err, errno, "stopped output of a pty");
 	if (rec->winsize.n && ioctl(master, TIOCSWINSZ, rec->winsize.p))
 		return cpx_err_sys(err, errno, "window size of a pty");
 	return 0;

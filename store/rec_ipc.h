@@ -129,7 +129,8 @@ enum cpx_tty_role {
 	F(tty, u32, pgrp)           /* in the foreground */                                   \
 	F(tty, blob, input)         /* typed, the slave has not read it */                    \
 	F(tty, blob, output)        /* written, the master has not read it */                 \
-	F(tty, u32, hup)            /* the slave was open once and is closed */
+	F(tty, u32, hup)            /* the slave was open once and is closed */               \
+	F(tty, u32, stopped)        /* output was stopped by tcflow(TCOOFF) */
 
 #define CPX_FIELDS_tty_end(F)                                                                 \
 	F(tty_end, u32, id)         /* the ofd */                                             \
