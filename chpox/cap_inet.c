@@ -18,6 +18,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <linux/sockios.h>
@@ -37,6 +38,12 @@
 #endif
 #ifndef IPV6_MULTICAST_ALL
 #define IPV6_MULTICAST_ALL 29
+#endif
+#ifndef IPV6_FLOWINFO_SEND
+#define IPV6_FLOWINFO_SEND 33
+#endif
+#ifndef TCP_TX_DELAY
+#define TCP_TX_DELAY 37
 #endif
 #ifndef TCP_RTO_MAX_MS
 #define TCP_RTO_MAX_MS 44
@@ -153,6 +160,7 @@ static const struct { int level, opt; } inet_opts[] = {
 	{ IPPROTO_IPV6, IPV6_ADDR_PREFERENCES }, { IPPROTO_IPV6, IPV6_MINHOPCOUNT },
 	{ IPPROTO_IPV6, IPV6_UNICAST_IF }, { IPPROTO_IPV6, IPV6_MULTICAST_ALL },
 	{ IPPROTO_IPV6, IPV6_RECVORIGDSTADDR }, { IPPROTO_IPV6, IPV6_RECVFRAGSIZE },
+	{ IPPROTO_IPV6, IPV6_FLOWINFO_SEND }, { IPPROTO_TCP, TCP_TX_DELAY },
 	{ IPPROTO_TCP, TCP_NODELAY }, { IPPROTO_TCP, TCP_CORK }, { IPPROTO_TCP, TCP_KEEPIDLE },
 	{ IPPROTO_TCP, TCP_KEEPINTVL }, { IPPROTO_TCP, TCP_KEEPCNT }, { IPPROTO_TCP, TCP_SYNCNT },
 	{ IPPROTO_TCP, TCP_LINGER2 }, { IPPROTO_TCP, TCP_DEFER_ACCEPT },
@@ -314,6 +322,51 @@ static int cap_lonely(struct cpx_cap *c, const struct cpx_ipc_seen *s, unsigned 
 		s->num, where);
 }
 
+#define DISCARD_PORT 9 /* RFC 863: nobody is there */
+
+/* The kernel has forgotten whom a broken connection was to: any address of this machine does.
+ */
+static int forge_peer(struct cpx_cap *c, struct cpx_rec_sock *rec, struct cpx_err *err)
+{
+	struct sockaddr_storage a;
+
+	memset(&a, 0, sizeof(a));
+	memcpy(&a, rec->name.p, rec->name.n < sizeof(a) ? rec->name.n : sizeof(a));
+	/* the port stands at the same place in IPv6 */
+	((struct sockaddr_in *)&a)->sin_port = htons(DISCARD_PORT);
+	rec->peer_name = cpx_state_blob(c->st, &a, rec->name.n);
+	return rec->peer_name.p ? 0 : nomem(err);
+}
+
+/*
+ * A connection that is no more, whose end may still have to be told: what had come, and then an
+ * error. Which error it is could only be learned by taking it: one that was never established
+ * was refused, any other was reset.
+ */
+static int cap_closed(struct cpx_cap *c, const struct cpx_ipc_seen *s, bool failed,
+		      const struct tcp_info *info, struct cpx_err *err)
+{
+	struct cpx_rec_sock *rec = s->rec;
+	struct end mine;
+	int waits = 0, rc;
+
+	if (failed && !info->tcpi_bytes_acked && !info->tcpi_bytes_received &&
+	    !info->tcpi_options) {
+		rec->flags |= CPX_SOCK_REFUSED;
+		return 0;
+	}
+	if (ioctl(s->here, FIONREAD, &waits))
+		waits = 0;
+	if ((!failed && waits <= 0) || !end_of(&rec->name, &mine) || !mine.port ||
+	    mine.port == DISCARD_PORT)
+		return 0;
+	rec->state = CPX_SOCK_BROKEN;
+	rec->shutdown = 0;
+	rec->flags |= failed ? CPX_SOCK_ERROR : 0;
+	rc = forge_peer(c, rec, err);
+	return rc < 0 || c->dry_run ? rc : cpx_sock_queue(c, s, false, err);
+}
+
 static int cap_tcp(struct cpx_cap *c, const struct cpx_ipc_seen *s, struct cpx_err *err)
 {
 	struct cpx_rec_sock *rec = s->rec;
@@ -339,7 +392,7 @@ static int cap_tcp(struct cpx_cap *c, const struct cpx_ipc_seen *s, struct cpx_e
 	case CLOSED:
 		if (poll(&pfd, 1, 0) > 0 && (pfd.revents & POLLRDHUP))
 			rec->shutdown = 3;
-		return 0;
+		return cap_closed(c, s, pfd.revents & POLLERR, &info, err);
 	case SYN_SENT:
 	case SYN_RECV:
 		return c->dry_run ? 0
@@ -482,6 +535,22 @@ static int cap_under_way(struct cpx_cap *c, const struct cpx_ipc_seen *s, struct
 /* --- all
  * ---------------------------------------------------------------------------------------- */
 
+/* Does it hold a datagram back that nobody can see? What a device has taken goes by itself. */
+static bool corked(int fd)
+{
+	socklen_t len = sizeof(int);
+	int queued = 0, proto = 0;
+
+	if (getsockopt(fd, SOL_SOCKET, SO_PROTOCOL, &proto, &len) || proto != IPPROTO_UDP)
+		return false;
+	for (int looks = 0; looks < 4; looks++) {
+		if (ioctl(fd, SIOCOUTQ, &queued) || queued <= 0)
+			return false;
+		nanosleep(&(struct timespec){ 0, 500000 }, NULL);
+	}
+	return true;
+}
+
 static int cap_one(struct cpx_cap *c, struct cpx_ipc_seen *s, struct cpx_err *err)
 {
 	struct cpx_rec_sock *rec = s->rec;
@@ -502,6 +571,13 @@ static int cap_one(struct cpx_cap *c, struct cpx_ipc_seen *s, struct cpx_err *er
 		return cap_tcp(c, s, err);
 	if (rec->peer_name.n)
 		rec->state = CPX_SOCK_NAMED;
+	if (corked(s->here))
+		return c->dry_run ? 0
+				  : cpx_cap_refuse(c, s->t, err,
+						   "fd %d is a socket that holds back a "
+						   "datagram (UDP_CORK, MSG_MORE); try again "
+						   "in a moment",
+						   s->num);
 	rc = cpx_sock_multicast(c, s, err);
 	if (rc < 0)
 		return rc;

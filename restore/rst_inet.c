@@ -12,6 +12,7 @@
 #include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/udp.h>
+#include <poll.h>
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -42,6 +43,7 @@ enum {
 
 #define MSS 65483 /* an upper bound: the route's own counts */
 #define WSCALE 7
+#define RESET_MS 2000
 #define TRIES 40 /* of 50 ms: remains of the last life may hold a pair of addresses */
 
 static bool is_tcp(const struct cpx_rec_sock *rec)
@@ -95,7 +97,8 @@ static int check(const struct cpx_rst *r, const struct cpx_rec_sock *rec, struct
 	    rec->name.n > sizeof(struct sockaddr_storage) ||
 	    rec->peer_name.n > sizeof(struct sockaddr_storage))
 		return cpx_err_set(err, CPX_E_FORMAT, "an address of %u bytes", rec->name.n);
-	if (!is_tcp(rec) && rec->type != SOCK_DGRAM)
+	if ((!is_tcp(rec) && rec->type != SOCK_DGRAM) ||
+	    ((rec->flags & CPX_SOCK_REFUSED) && (!is_tcp(rec) || rec->state != CPX_SOCK_IDLE)))
 		return cpx_err_set(err, CPX_E_FORMAT, "type %u, protocol %u", rec->type,
 				   rec->proto);
 	if (port && port < 1024 && r->opts->owner_uid && !r->opts->trusted)
@@ -310,7 +313,8 @@ static int make_one(struct cpx_rst *r, const struct cpx_rec_sock *rec, struct cp
 
 	if (cpx_ipc_made_find(r, rec, 0))
 		return 0;
-	if (rec->state == CPX_SOCK_CONNECTED || rec->state == CPX_SOCK_ORPHAN)
+	if (rec->state == CPX_SOCK_CONNECTED || rec->state == CPX_SOCK_ORPHAN ||
+	    rec->state == CPX_SOCK_BROKEN)
 		return is_tcp(rec)
 			       ? make_connected(r, rec, err)
 			       : cpx_err_set(err, CPX_E_FORMAT, "a connection that is no TCP");
@@ -424,6 +428,54 @@ static int fill(struct cpx_rst *r, const struct cpx_rec_sock *rec, struct cpx_er
 	return rc;
 }
 
+/* The other side goes away rudely. @told: the error is nobody's business any more. */
+static int reset(int fd, int *other, bool told, struct cpx_err *err)
+{
+	struct linger now = { .l_onoff = 1 };
+	struct pollfd pfd = { .fd = fd };
+	socklen_t len = sizeof(int);
+	int sys;
+
+	setsockopt(*other, SOL_SOCKET, SO_LINGER, &now, sizeof(now));
+	cpx_close(other);
+	if (poll(&pfd, 1, RESET_MS) <= 0)
+		return cpx_err_set(err, CPX_E_TIMEOUT, "resetting a connection");
+	if (told)
+		getsockopt(fd, SOL_SOCKET, SO_ERROR, &sys, &len);
+	return 0;
+}
+
+/* Connect to a port where nobody listens. */
+static int be_refused(struct cpx_rst *r, const struct cpx_rec_sock *rec, int fd,
+		      struct cpx_err *err)
+{
+	struct sockaddr_storage a = { .ss_family = (sa_family_t)rec->family };
+	CPX_AUTO_FD deaf = cpx_sock_new(r, (int)rec->family, SOCK_STREAM, 0, err);
+	socklen_t len = rec->family == AF_INET6 ? sizeof(struct sockaddr_in6)
+						: sizeof(struct sockaddr_in);
+	struct pollfd pfd = { .fd = fd };
+	int flags = fcntl(fd, F_GETFL);
+
+	if (deaf < 0)
+		return deaf;
+	if (!any_address(&rec->name) && rec->name.n <= sizeof(a))
+		memcpy(&a, rec->name.p, rec->name.n);
+	else if (rec->family == AF_INET6)
+		((struct sockaddr_in6 *)&a)->sin6_addr = in6addr_loopback;
+	else
+		((struct sockaddr_in *)&a)->sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+	((struct sockaddr_in *)&a)->sin_port = 0;
+	if (bind(deaf, (void *)&a, len) || getsockname(deaf, (void *)&a, &len))
+		return cpx_err_sys(err, errno, "a port where nobody listens");
+	fcntl(fd, F_SETFL, flags | O_NONBLOCK);
+	if (!connect(fd, (void *)&a, len) || errno != EINPROGRESS)
+		return cpx_err_sys(err, errno, "a connection that is refused");
+	if (poll(&pfd, 1, RESET_MS) <= 0)
+		return cpx_err_set(err, CPX_E_TIMEOUT, "a connection that is refused");
+	fcntl(fd, F_SETFL, flags);
+	return 0;
+}
+
 static int settle(struct cpx_rst *r, const struct cpx_rec_sock *rec, struct cpx_err *err)
 {
 	struct cpx_ipc_made *other = cpx_ipc_made_find(r, rec, 1);
@@ -431,6 +483,10 @@ static int settle(struct cpx_rst *r, const struct cpx_rec_sock *rec, struct cpx_
 
 	if (rec->state == CPX_SOCK_NAMED && connect(fd, rec->peer_name.p, rec->peer_name.n))
 		return cpx_err_sys(err, errno, "connecting a datagram socket");
+	if (other && rec->state == CPX_SOCK_BROKEN)
+		return reset(fd, &other->fd, !(rec->flags & CPX_SOCK_ERROR), err);
+	if (rec->flags & CPX_SOCK_REFUSED)
+		return be_refused(r, rec, fd, err);
 	if (other)
 		cpx_close(&other->fd);
 	if ((rec->flags & CPX_SOCK_FIN) && shutdown(fd, SHUT_WR) && errno != ENOTCONN)

@@ -19,12 +19,14 @@ enum cpx_sock_state {
 	CPX_SOCK_ORPHAN,    /* was connected, the other side is closed */
 	CPX_SOCK_QUEUED,    /* connected, waits in the backlog of the listening socket @peer */
 	CPX_SOCK_NAMED,	    /* datagrams: connected by name to a socket outside, @peer_name */
+	CPX_SOCK_BROKEN,    /* TCP: reset, with something left to be told */
 };
 
 enum cpx_sock_flags {
-	CPX_SOCK_LINKED = 1u << 0, /* the name's file is still there */
-	CPX_SOCK_ERROR = 1u << 1,  /* other side closed with data unread: ECONNRESET waits */
-	CPX_SOCK_FIN = 1u << 2,	   /* TCP: our side has sent its end of stream */
+	CPX_SOCK_LINKED = 1u << 0,  /* the name's file is still there */
+	CPX_SOCK_ERROR = 1u << 1,   /* other side closed with data unread: ECONNRESET waits */
+	CPX_SOCK_FIN = 1u << 2,	    /* TCP: our side has sent its end of stream */
+	CPX_SOCK_REFUSED = 1u << 3, /* TCP: ECONNREFUSED waits */
 };
 
 enum cpx_tty_role {
