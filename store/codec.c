@@ -14,6 +14,24 @@
 	1 /* checkpoints want speed: 1 gets most of what 6 does at three times its rate */
 #define CODEC_BLOCK_MAX (1u << 30)
 
+int cpx_codec_parse(const char *name, enum cpx_codec *out)
+{
+	static const struct {
+		const char *name;
+		enum cpx_codec codec;
+	} names[] = { { "none", CPX_CODEC_NONE },
+		      { "lz4", CPX_CODEC_LZ4 },
+		      { "zlib", CPX_CODEC_ZLIB },
+		      { "auto", CPX_CODEC_AUTO } };
+
+	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
+		if (!strcmp(name, names[i].name)) {
+			*out = names[i].codec;
+			return 0;
+		}
+	return CPX_E_INVAL;
+}
+
 struct cpx_codec_ctx {
 	int codec, level;
 	void *lz4;

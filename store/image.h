@@ -27,7 +27,15 @@ struct cpx_image_writer;
 struct cpx_state;
 struct cpx_store;
 
-enum cpx_codec { CPX_CODEC_NONE = 0, CPX_CODEC_LZ4 = 1, CPX_CODEC_ZLIB = 2 };
+enum cpx_codec {
+	CPX_CODEC_NONE = 0,
+	CPX_CODEC_LZ4 = 1,
+	CPX_CODEC_ZLIB = 2,
+	CPX_CODEC_AUTO =
+		255, /* when writing alone: by what codecs and store are seen to take */
+};
+/* none, lz4, zlib, auto. Return: 0 or CPX_E_INVAL. */
+int cpx_codec_parse(const char *name, enum cpx_codec *out);
 
 #define CPX_JOB_NAME_MAX 64 /* with NUL; [A-Za-z0-9._-], not starting with . or - */
 
@@ -141,10 +149,17 @@ int cpx_store_remove_job(struct cpx_store *s, const char *job, struct cpx_err *e
 
 /* --- writing ------------------------------------------------------------------------ */
 
+/* How fast a store takes what is written: the time in which it was busy. */
+struct cpx_store_speed {
+	uint64_t bytes;
+	int64_t ns;
+};
+
 struct cpx_image_opts {
 	enum cpx_codec codec;
 	int level;		       /* codec's own; 0 default */
 	unsigned workers;	       /* 0: one a core */
+	struct cpx_store_speed speed;  /* for CPX_CODEC_AUTO: as seen before, if it was */
 	const struct cpx_gen_id *base; /* unchanged ranges are inherited from it; NULL: full */
 };
 
@@ -156,6 +171,7 @@ struct cpx_image_stats {
 	/* of what the generation refers to, whoever wrote it */
 	uint64_t bytes_packs, pages_stored;
 	uint32_t packs;
+	struct cpx_store_speed speed; /* of the store, for this generation */
 };
 
 /*
@@ -200,6 +216,9 @@ int cpx_image_drain(struct cpx_image_writer *w, struct cpx_err *err);
 int cpx_image_commit(struct cpx_image_writer *w, const struct cpx_state *state,
 		     const char *note, struct cpx_image_stats *stats, struct cpx_err *err);
 void cpx_image_abort(struct cpx_image_writer *w);
+
+/* From now on at most @rate bytes a second go into the store; 0: as fast as it takes them. */
+void cpx_image_throttle(struct cpx_image_writer *w, uint64_t rate);
 
 /* Bytes read so far of all that was queued; for progress. */
 void cpx_image_progress(const struct cpx_image_writer *w, uint64_t *done, uint64_t *queued);

@@ -30,6 +30,8 @@
 #define QUEUE_MAX 65536u
 #define PACK_LEAST (8u << 20)
 #define PACK_SHARE 16 /* a pack is at most this part of what was written before it */
+#define TRIALS 8      /* blocks that codecs are tried on */
+#define NAP_NS 100000000LL
 #define BUF_SIZE (CPX_WINDOW + CPX_BLOCK_RAW)
 
 static void fail(struct cpx_image_writer *w, const struct cpx_err *err)
@@ -115,6 +117,38 @@ static size_t pack_limit(struct cpx_image_writer *w)
 	return sum < PACK_LEAST ? PACK_LEAST : sum < CPX_PACK_MAX ? (size_t)sum : CPX_PACK_MAX;
 }
 
+/* By what is known now. @begun: a pack, on whose first block all may be tried. */
+static void choose_codec(struct cpx_image_worker *k, bool begun)
+{
+	struct cpx_image_writer *w = k->w;
+	struct cpx_store_speed now;
+
+	pthread_mutex_lock(&w->lock);
+	cpx_store_speed_since(w->store, &w->speed_before, &now);
+	w->rates.store.bytes = w->opts.speed.bytes + now.bytes;
+	w->rates.store.ns = w->opts.speed.ns + now.ns;
+	k->now = cpx_codec_choose(&w->rates, w->nworkers);
+	k->trial = begun && w->trials < TRIALS;
+	w->trials += k->trial;
+	pthread_mutex_unlock(&w->lock);
+}
+
+static void try_codecs(struct cpx_image_worker *k, const void *raw, size_t n)
+{
+	struct cpx_codec_rates one = { 0 };
+	struct cpx_image_writer *w = k->w;
+
+	cpx_codec_try(&one, k->codecs, raw, n, k->squeezed);
+	pthread_mutex_lock(&w->lock);
+	for (int c = 0; c < CPX_CODECS; c++) {
+		w->rates.of[c].raw += one.of[c].raw;
+		w->rates.of[c].stored += one.of[c].stored;
+		w->rates.of[c].ns += one.of[c].ns;
+	}
+	pthread_mutex_unlock(&w->lock);
+	choose_codec(k, false);
+}
+
 static int begin_pack(struct cpx_image_worker *k, struct cpx_err *err)
 {
 	struct cpx_image_writer *w = k->w;
@@ -126,6 +160,8 @@ static int begin_pack(struct cpx_image_worker *k, struct cpx_err *err)
 				   CPX_PACKS_MAX);
 	rc = cpx_packer_begin(&k->packer, &w->store->io, &w->id, n, w->first_pack + n, err);
 	k->packer.limit = pack_limit(w);
+	if (rc == 0 && w->opts.codec == CPX_CODEC_AUTO)
+		choose_codec(k, true);
 	return rc;
 }
 
@@ -141,16 +177,47 @@ static int need_pack(struct cpx_image_worker *k, size_t stored, struct cpx_err *
 	return rc;
 }
 
+/* Where the store gets more than it is to get in that time, wait. */
+static void throttle(struct cpx_image_writer *w, size_t n)
+{
+	uint64_t rate = atomic_load(&w->rate), sum;
+	int64_t due, left;
+
+	if (!rate)
+		return;
+	sum = atomic_fetch_add(&w->throttled, n) + n;
+	due = w->rate_from + (int64_t)((double)sum / (double)rate * 1e9);
+	while ((left = due - cpx_mono_ns()) > 0 && !has_failed(w)) {
+		struct timespec nap = { .tv_nsec = left < NAP_NS ? left : NAP_NS };
+
+		nanosleep(&nap, NULL);
+	}
+}
+
+void cpx_image_throttle(struct cpx_image_writer *w, uint64_t rate)
+{
+	w->rate_from = cpx_mono_ns();
+	atomic_store(&w->rate, rate);
+}
+
 /* Compress and append; the pack is open and has room. */
 static int put_block(struct cpx_image_worker *k, enum cpx_block_kind kind, const void *raw,
 		     size_t n, struct cpx_err *err)
 {
 	struct cpx_block b = { .raw = (uint32_t)n, .kind = (uint8_t)kind };
-	size_t len = cpx_codec_pack(k->codec, raw, n, k->squeezed);
+	size_t len;
+	int rc;
 
-	b.codec = len ? (uint8_t)k->w->opts.codec : CPX_CODEC_NONE;
+	if (k->trial && kind == CPX_BLOCK_DATA) {
+		k->trial = false;
+		try_codecs(k, raw, n);
+	}
+	len = cpx_codec_pack(k->codecs[k->now], raw, n, k->squeezed);
+	b.codec = len ? (uint8_t)k->now : CPX_CODEC_NONE;
 	b.stored = (uint32_t)(len ? len : n);
-	return cpx_packer_put(&k->packer, &b, len ? k->squeezed : raw, err);
+	rc = cpx_packer_put(&k->packer, &b, len ? k->squeezed : raw, err);
+	throttle(k->w, b.stored);
+	return rc;
 }
 
 int cpx_worker_block(struct cpx_image_worker *k, enum cpx_block_kind kind, const void *raw,
@@ -353,6 +420,24 @@ static int work_all(struct cpx_image_worker *k, struct cpx_err *err)
 	return rc;
 }
 
+/* The one that is wanted, or all to choose from. */
+static int open_codecs(struct cpx_image_worker *k, struct cpx_err *err)
+{
+	const struct cpx_image_opts *o = &k->w->opts;
+	int rc = 0;
+
+	if (o->codec != CPX_CODEC_AUTO) {
+		k->now = o->codec;
+		if (k->now >= CPX_CODECS)
+			return cpx_err_set(err, CPX_E_INVAL, "codec %d is unknown", k->now);
+		return cpx_codec_new((int)o->codec, o->level, &k->codecs[o->codec], err);
+	}
+	for (int c = 0; c < CPX_CODECS && rc == 0; c++)
+		rc = cpx_codec_new(c, 0, &k->codecs[c], err);
+	k->now = CPX_CODEC_LZ4;
+	return rc;
+}
+
 int cpx_worker_open(struct cpx_image_worker *k, struct cpx_err *err)
 {
 	void *m;
@@ -365,7 +450,7 @@ int cpx_worker_open(struct cpx_image_worker *k, struct cpx_err *err)
 	k->squeezed = malloc(CPX_SEG_RAW_MAX);
 	if (!k->buf || !k->squeezed)
 		return cpx_err_set(err, CPX_E_NOMEM, "no memory for a worker");
-	return cpx_codec_new((int)k->w->opts.codec, k->w->opts.level, &k->codec, err);
+	return open_codecs(k, err);
 }
 
 static void *worker_main(void *arg)
@@ -664,7 +749,8 @@ static void free_writer(struct cpx_image_writer *w)
 		struct cpx_image_worker *k = &w->workers[i];
 
 		cpx_packer_free(&k->packer);
-		cpx_codec_free(k->codec);
+		for (int c = 0; c < CPX_CODECS; c++)
+			cpx_codec_free(k->codecs[c]);
 		free(k->squeezed);
 		free(k->pieces.v);
 		if (k->buf)
@@ -697,6 +783,7 @@ int cpx_image_create(struct cpx_store *store, const struct cpx_gen_id *id,
 		return cpx_err_set(err, CPX_E_NOMEM, "no memory for a writer");
 	w->store = store;
 	w->id = *id;
+	cpx_store_speed(store, &w->speed_before);
 	rc = set_up(w, opts, err);
 	if (rc < 0) {
 		cpx_image_abort(w);
@@ -890,6 +977,7 @@ int cpx_writer_commit(struct cpx_image_writer *w, struct cpx_manifest *m,
 		stats->bytes_stored += len;
 		stats->bytes_packs = stats->pages_stored = 0;
 		stats->packs = m->npacks;
+		cpx_store_speed_since(w->store, &w->speed_before, &stats->speed);
 		for (uint32_t i = 0; i < m->npacks; i++)
 			stats->bytes_packs += m->packs[i].size;
 		for (uint32_t i = 0; i < m->nsegs; i++)

@@ -9,6 +9,7 @@
 
 #include "../chpox/base/err.h"
 #include "codec.h"
+#include "codec_auto.h"
 #include "pack_write.h"
 #include "store_priv.h"
 
@@ -51,10 +52,12 @@ struct cpx_image_worker {
 	struct cpx_image_writer *w;
 	pthread_t thread;
 	struct cpx_packer packer;
-	struct cpx_codec_ctx *codec;
-	uint8_t *buf;	   /* a window and a block, page-aligned */
-	uint8_t *squeezed; /* CPX_SEG_RAW_MAX */
-	uint32_t pending;  /* pages at the start of buf that are not in a block yet */
+	struct cpx_codec_ctx *codecs[CPX_CODECS]; /* NULL: not open */
+	enum cpx_codec now;			  /* the one in use */
+	bool trial;				  /* the next block is for all of them */
+	uint8_t *buf;				  /* a window and a block, page-aligned */
+	uint8_t *squeezed;			  /* CPX_SEG_RAW_MAX */
+	uint32_t pending; /* pages at the start of buf that are not in a block yet */
 	struct cpx_pieces pieces;
 	uint64_t bytes_memory, bytes_zero;
 };
@@ -94,12 +97,17 @@ struct cpx_image_writer {
 	uint32_t next_seq;
 	atomic_uint next_k;
 	_Atomic uint64_t bytes_done, bytes_queued;
+	_Atomic uint64_t rate, throttled; /* bytes a second, 0: no limit; bytes since then */
+	int64_t rate_from;
+	struct cpx_store_speed speed_before;
 	pthread_mutex_t lock; /* all below */
 	pthread_cond_t work, idle;
 	struct cpx_put *queue;
 	size_t head, count, cap;
 	unsigned busy;
 	bool closing, failed;
+	struct cpx_codec_rates rates; /* CPX_CODEC_AUTO */
+	unsigned trials;
 	struct cpx_err err;
 	struct cpx_pack_info *infos; /* finished packs */
 	uint32_t ninfos;

@@ -51,7 +51,9 @@ static void *writer(void *arg)
 		q->queued &= ~(1u << slot);
 		s = q->slots[slot];
 		pthread_mutex_unlock(&q->lock);
+		cpx_io_busy(q->io);
 		sys = write_slot(&s);
+		cpx_io_idle(q->io, s.len);
 		pthread_mutex_lock(&q->lock);
 		q->sys = q->sys ? q->sys : sys;
 		q->busy &= ~(1u << slot);

@@ -20,6 +20,7 @@
 #include <sys/vfs.h>
 #include <unistd.h>
 
+#include "../chpox/base/clock.h"
 #include "../chpox/base/err.h"
 #include "../chpox/base/fault.h"
 #include "../chpox/base/fd.h"
@@ -88,6 +89,7 @@ int cpx_io_init(struct cpx_io *io, const char *path, bool create, uint32_t uid, 
 
 	memset(io, 0, sizeof(*io));
 	io->root = -1;
+	pthread_mutex_init(&io->meter.lock, NULL);
 	rc = cpx_owner_init(&io->owner, uid, gid, err);
 	if (rc < 0)
 		return rc;
@@ -110,6 +112,40 @@ int cpx_io_init(struct cpx_io *io, const char *path, bool create, uint32_t uid, 
 		return rc;
 	}
 	return 0;
+}
+
+void cpx_io_busy(struct cpx_io *io)
+{
+	struct cpx_io_meter *m = &io->meter;
+
+	pthread_mutex_lock(&m->lock);
+	if (m->busy++ == 0)
+		m->since = cpx_mono_ns();
+	pthread_mutex_unlock(&m->lock);
+}
+
+/* Leaves errno alone. */
+void cpx_io_idle(struct cpx_io *io, uint64_t bytes)
+{
+	struct cpx_io_meter *m = &io->meter;
+	int sys = errno;
+
+	pthread_mutex_lock(&m->lock);
+	m->bytes += bytes;
+	if (--m->busy == 0)
+		m->ns += cpx_mono_ns() - m->since;
+	pthread_mutex_unlock(&m->lock);
+	errno = sys;
+}
+
+void cpx_io_metered(struct cpx_io *io, uint64_t *bytes, int64_t *ns)
+{
+	struct cpx_io_meter *m = &io->meter;
+
+	pthread_mutex_lock(&m->lock);
+	*bytes = m->bytes;
+	*ns = m->ns + (m->busy ? cpx_mono_ns() - m->since : 0);
+	pthread_mutex_unlock(&m->lock);
 }
 
 void cpx_io_fini(struct cpx_io *io)
@@ -233,7 +269,9 @@ int cpx_io_write(struct cpx_io_file *f, const void *buf, size_t len, uint64_t of
 	int rc = -1;
 
 	if (cpx_io_past_hook(f->io, &op) == 0 && cpx_owner_enter(&f->io->owner, &saved) == 0) {
+		cpx_io_busy(f->io);
 		rc = cpx_io_write_all(f->fd, buf, len, off);
+		cpx_io_idle(f->io, len);
 		cpx_owner_leave(&saved);
 	}
 	return rc < 0 ? failed(f->io, "write", f->path, err) : 0;
@@ -251,10 +289,14 @@ int cpx_io_truncate(struct cpx_io_file *f, uint64_t size, struct cpx_err *err)
 int cpx_io_fsync(struct cpx_io_file *f, struct cpx_err *err)
 {
 	struct cpx_io_op op = { .kind = CPX_IO_FSYNC, .path = f->path };
+	int rc;
 
-	if (cpx_io_past_hook(f->io, &op) < 0 || fsync(f->fd) < 0)
+	if (cpx_io_past_hook(f->io, &op) < 0)
 		return failed(f->io, "fsync", f->path, err);
-	return 0;
+	cpx_io_busy(f->io);
+	rc = fsync(f->fd);
+	cpx_io_idle(f->io, 0);
+	return rc < 0 ? failed(f->io, "fsync", f->path, err) : 0;
 }
 
 void cpx_io_close(struct cpx_io_file *f)

@@ -54,11 +54,21 @@ struct cpx_io_hook {
 	void *ctx;
 };
 
+/* The time in which the store had something to write or to make durable. */
+struct cpx_io_meter {
+	pthread_mutex_t lock; /* all below */
+	unsigned busy;	      /* calls under way */
+	int64_t since;	      /* from when on */
+	int64_t ns;
+	uint64_t bytes;
+};
+
 struct cpx_io {
 	int root;    /* directory descriptor */
 	char *shown; /* its path, for messages; owned */
 	struct cpx_owner owner;
 	struct cpx_io_hook hook;
+	struct cpx_io_meter meter;
 };
 
 struct cpx_io_file {
@@ -84,7 +94,7 @@ struct cpx_io_queue {
 	int sys; /* first errno seen */
 	pthread_t threads[CPX_IO_THREADS];
 	unsigned nthreads; /* 0: writes are synchronous */
-	const struct cpx_io *io;
+	struct cpx_io *io;
 	char path[CPX_IO_PATH_MAX]; /* of the last write: one file at a time */
 };
 
@@ -121,6 +131,12 @@ int cpx_io_queue_write(struct cpx_io_queue *q, unsigned slot, struct cpx_io_file
 /* A free slot, waiting for one if need be; or the first error of an earlier write. */
 int cpx_io_queue_slot(struct cpx_io_queue *q, struct cpx_err *err);
 int cpx_io_queue_drain(struct cpx_io_queue *q, struct cpx_err *err);
+
+/* A call to the store begins; it ends, and @bytes are written. */
+void cpx_io_busy(struct cpx_io *io);
+void cpx_io_idle(struct cpx_io *io, uint64_t bytes);
+/* Since the store was opened. */
+void cpx_io_metered(struct cpx_io *io, uint64_t *bytes, int64_t *ns);
 
 /* For io_queue.c: ask hook and fault points; write all. Return: 0, or -1 with errno. */
 int cpx_io_past_hook(struct cpx_io *io, const struct cpx_io_op *op);

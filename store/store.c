@@ -93,6 +93,19 @@ void cpx_store_close(struct cpx_store *s)
 	free(s);
 }
 
+void cpx_store_speed(struct cpx_store *s, struct cpx_store_speed *out)
+{
+	cpx_io_metered(&s->io, &out->bytes, &out->ns);
+}
+
+void cpx_store_speed_since(struct cpx_store *s, const struct cpx_store_speed *before,
+			   struct cpx_store_speed *out)
+{
+	cpx_store_speed(s, out);
+	out->bytes -= before->bytes;
+	out->ns -= before->ns;
+}
+
 int cpx_store_make_dir(struct cpx_store *s, const char *job, bool *made, struct cpx_err *err)
 {
 	char dir[CPX_NAME_MAX];

@@ -47,6 +47,10 @@ int cpx_store_open_hooked(const char *url, const struct cpx_store_opts *opts,
 			  struct cpx_io_hook hook, struct cpx_store **out, struct cpx_err *err);
 
 unsigned cpx_store_workers(unsigned wanted);
+/* What the store was seen to take; since @before. */
+void cpx_store_speed(struct cpx_store *s, struct cpx_store_speed *out);
+void cpx_store_speed_since(struct cpx_store *s, const struct cpx_store_speed *before,
+			   struct cpx_store_speed *out);
 /* The directory of a job, durable. *@made: it was not there; also written on failure. */
 int cpx_store_make_dir(struct cpx_store *s, const char *job, bool *made, struct cpx_err *err);
 /* Names of new code objects durable: before a manifest that refers to them. */
