@@ -28,6 +28,7 @@
 #include <sys/vfs.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/fd.h"
 #include "cap_precopy.h"
 #include "track.h"
@@ -677,10 +678,19 @@ static int late_clone(struct cpx_cap *c, struct cpx_err *err)
 
 /* --- the short pause ---------------------------------------------------------------------- */
 
-int cpx_mem_precopy_pays(struct cpx_cap *c, struct cpx_err *err)
+uint64_t cpx_mem_resident(const struct cpx_cap *c)
+{
+	uint64_t pages = 0;
+
+	for (size_t i = 0; i < c->mem->nmms; i++)
+		pages += resident_pages(c->mem->mms[i]->t->pid);
+	return pages;
+}
+
+int cpx_mem_left(struct cpx_cap *c, struct cpx_err *err)
 {
 	struct cpx_mem *m = c->mem;
-	uint64_t bytes = 0, pages = 0;
+	uint64_t bytes = 0;
 
 	for (size_t i = 0; i < m->nmms; i++) {
 		struct cpx_mem_mm *mm = m->mms[i];
@@ -703,19 +713,22 @@ int cpx_mem_precopy_pays(struct cpx_cap *c, struct cpx_err *err)
 			if (rc < 0)
 				return rc;
 		}
-		pages += resident_pages(mm->t->pid);
 	}
-	return cpx_precopy_pays(bytes, pages);
+	c->precopy->left = bytes / CPX_PAGE;
+	c->precopy->resident = cpx_mem_resident(c);
+	return 0;
 }
 
 static int finish_precopy(struct cpx_cap *c, struct cpx_err *err)
 {
 	struct cpx_mem *m = c->mem;
 	int rc = cpx_mem_shm_put(c, true, err);
+	int64_t start = cpx_mono_ns();
 
 	for (size_t i = 0; i < m->nmms && rc == 0; i++)
 		rc = put_mm(c, m->mms[i], &m->mms[i]->live,
 			    m->mms[i]->parent ? &m->mms[i]->parent->live : NULL, true, err);
+	c->snapshot_ns = cpx_mono_ns() - start;
 	return rc == 0 && m->direct ? cpx_image_drain(c->writer, err) : rc;
 }
 

@@ -140,9 +140,10 @@ int cpx_mem_read_src(void *ctx, uint64_t off, void *buf, size_t len, struct cpx_
 
 /* --- cap_mem.c -------------------------------------------------------------------------- */
 
-/* Parked: is copying what is left in the pause cheaper than a clone? Return: 1, 0 or an error.
- */
-int cpx_mem_precopy_pays(struct cpx_cap *c, struct cpx_err *err);
+/* Parked: what there is to copy in the pause, and of how many pages, into c->precopy. */
+int cpx_mem_left(struct cpx_cap *c, struct cpx_err *err);
+/* Pages that the job has. */
+uint64_t cpx_mem_resident(const struct cpx_cap *c);
 
 /* --- snap_clone.c ----------------------------------------------------------------------- */
 

@@ -5,7 +5,8 @@
  * A round: collect what was written (which arms it again), put it, wait until it is read. What
  * is torn because the job wrote meanwhile is noted as written, and comes again. A range that
  * vanished reads as zeros here and does not count in the pause. Rounds end when little is left
- * or they do not shrink: a job that writes faster than we read is not chased.
+ * or they do not shrink, and at the latest where pace.h says: a job that writes faster than we
+ * read is not chased.
  */
 #include "cap_precopy.h"
 
@@ -15,23 +16,14 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/fd.h"
+#include "pace.h"
 #include "track.h"
 
-#define ROUNDS_MAX 4
 #define ENOUGH (1u << 20) /* bytes: copied in well under a millisecond */
 #define ROUND_MAX (1u << 30)
-/* Measured: copying a scattered page and forking the table entry of one, ns. */
-#define COPY_PAGE_NS 1100
-#define FORK_PAGE_NS 75
-#define FORK_FIXED_NS 600000
-
-bool cpx_precopy_pays(uint64_t bytes, uint64_t resident_pages)
-{
-	if (bytes > CPX_MEM_STASH_MAX)
-		return false;
-	return bytes / CPX_PAGE * COPY_PAGE_NS < resident_pages * FORK_PAGE_NS + FORK_FIXED_NS;
-}
+#define SAMPLES 32 /* pages that are read once more to see what that takes */
 
 static int read_running(void *ctx, uint64_t off, void *buf, size_t len, struct cpx_err *err)
 {
@@ -150,16 +142,37 @@ static int open_all(struct cpx_cap *c, struct cpx_precopy *p, struct cpx_err *er
 	return 0;
 }
 
+/* What reading a page of those takes that were just copied. Return: ns, 0 where there are none.
+ */
+static int64_t try_reading(const struct cpx_precopy *p)
+{
+	int64_t start = cpx_mono_ns(), n = 0;
+	uint8_t page[CPX_PAGE];
+
+	for (size_t i = 0; i < p->n; i++) {
+		const struct cpx_precopy_mm *mm = &p->v[i];
+		size_t step = mm->copied.n / SAMPLES + 1;
+
+		for (size_t k = 0; k < mm->copied.n && n < SAMPLES; k += step)
+			n += pread(mm->mem_fd, page, sizeof(page), (off_t)mm->copied.v[k][0]) ==
+			     (ssize_t)sizeof(page);
+	}
+	return n ? (cpx_mono_ns() - start) / n + 1 : 0;
+}
+
 int cpx_precopy_run(struct cpx_cap *c, struct cpx_precopy **out, struct cpx_err *err)
 {
 	struct cpx_precopy *p = calloc(1, sizeof(*p));
 	uint64_t last = UINT64_MAX;
+	unsigned rounds = cpx_pace_rounds(c->pace);
 	int rc = p ? open_all(c, p, err) : cpx_err_set(err, CPX_E_NOMEM, "no memory");
 
 	/* once: it walks all pages; what is mapped later is not covered anyway */
 	for (size_t i = 0; p && i < p->n && rc == 0; i++)
 		rc = read_smaps(&p->v[i], err);
-	for (int round = 0; round < ROUNDS_MAX && rc == 0; round++) {
+	if (c->opts->snapshot == CPX_SNAP_PRECOPY)
+		rounds = CPX_PACE_ROUNDS_MAX;
+	for (unsigned round = 0; round < rounds && rc == 0; round++) {
 		uint64_t bytes = 0;
 
 		for (size_t i = 0; i < p->n && rc == 0; i++)
@@ -172,6 +185,8 @@ int cpx_precopy_run(struct cpx_cap *c, struct cpx_precopy **out, struct cpx_err 
 		cpx_precopy_free(p);
 		return rc;
 	}
+	p->rounds = rounds > 0;
+	p->read_ns = try_reading(p);
 	*out = p;
 	return 0;
 }

@@ -5,7 +5,7 @@
  *
  * It needs write tracking with a base (track.h). No clone is made, so nothing is forked and no
  * page is copied twice. Chosen when the pages left to copy in the pause cost less than a fork
- * of the page tables would.
+ * of the page tables would, as pace.h predicts.
  */
 #ifndef CPX_CAP_PRECOPY_H
 #define CPX_CAP_PRECOPY_H
@@ -24,6 +24,10 @@ struct cpx_precopy_mm {
 struct cpx_precopy {
 	struct cpx_precopy_mm *v;
 	size_t n;
+	bool rounds;	   /* some were made */
+	int64_t read_ns;   /* what reading a page took; 0: none was read */
+	uint64_t left;	   /* pages to copy in the pause: cpx_mem_left() */
+	uint64_t resident; /* pages that there are */
 };
 
 /* Before the pause: the rounds. Return: 0 with *@out (NULL: not worth it), or an error. */
@@ -44,8 +48,5 @@ bool cpx_precopy_lost(const struct cpx_precopy_mm *mm, uint64_t start, uint64_t 
  */
 int cpx_precopy_flags(const struct cpx_maps *before, const struct cpx_maps *after,
 		      uint64_t start, uint64_t end, const struct cpx_map **flags_of);
-
-/* Is copying @bytes in the pause cheaper than forking @resident_pages? */
-bool cpx_precopy_pays(uint64_t bytes, uint64_t resident_pages);
 
 #endif

@@ -28,6 +28,9 @@
 #include "base/log.h"
 #include "cap_resume.h"
 #include "cap_precopy.h"
+#include "cap_mem.h"
+#include "gentle.h"
+#include "pace.h"
 #include "park.h"
 #include "snap_clone.h"
 #include "track.h"
@@ -48,8 +51,35 @@ struct run {
 	bool parked;
 	int64_t stop_ns, release_ns;
 	struct cpx_capture_result *res;
-	size_t begun; /* families begun */
+	struct cpx_pace no_pace; /* where the caller has none */
+	size_t begun;		 /* families begun */
 };
+
+/* clang-format off */
+static const struct { const char *name; enum cpx_snapshot_way way; } ways[] = {
+	{ "auto", CPX_SNAP_AUTO }, { "precopy", CPX_SNAP_PRECOPY },
+	{ "clone", CPX_SNAP_CLONE }, { "stop", CPX_SNAP_STOP },
+};
+/* clang-format on */
+
+int cpx_snapshot_parse(const char *name, enum cpx_snapshot_way *out)
+{
+	for (size_t i = 0; i < sizeof(ways) / sizeof(ways[0]); i++)
+		if (!strcmp(name, ways[i].name)) {
+			*out = ways[i].way;
+			return 0;
+		}
+	return CPX_E_INVAL;
+}
+
+const char *cpx_snapshot_name(enum cpx_snapshot_way way)
+{
+	size_t i = 0;
+
+	while (ways[i].way != way)
+		i++;
+	return ways[i].name;
+}
 
 int cpx_cap_refuse(struct cpx_cap *c, const struct cpx_cap_task *t, struct cpx_err *err,
 		   const char *fmt, ...)
@@ -555,29 +585,78 @@ static int stage_finish(struct run *r, struct cpx_err *err)
 	return rc < 0 ? rc : 0;
 }
 
-/* The copy-on-write clone, where it is wanted and can be had; the way taken is settled here. */
+static bool fits(const struct cpx_precopy *p)
+{
+	return p->left * CPX_PAGE <= CPX_MEM_STASH_MAX;
+}
+
+/* Is copying what is left expected to be shorter than a clone? */
+static bool copy_is_shorter(struct run *r)
+{
+	const struct cpx_precopy *p = r->c.precopy;
+	int64_t clone = cpx_pace_clone_ns(r->c.pace, p->resident),
+		copy = cpx_pace_copy_ns(r->c.pace, p->left, p->read_ns);
+
+	cpx_log_debug("checkpoint: %llu pages left: %.3f ms to copy, %.3f ms to clone",
+		      (unsigned long long)p->left, (double)copy / 1e6, (double)clone / 1e6);
+	if (!fits(p) || copy >= clone)
+		return false;
+	r->res->predicted_ns = r->c.pace->rest_ns + copy;
+	return true;
+}
+
+static int take_clone(struct run *r, struct cpx_err *err)
+{
+	int64_t start = cpx_mono_ns();
+	int rc = cpx_snap_take(&r->c, err);
+
+	if (rc < 0)
+		return rc;
+	r->c.way = CPX_SNAP_CLONE;
+	r->c.snapshot_ns = cpx_mono_ns() - start;
+	if (r->c.pace->clone_ns)
+		r->res->predicted_ns = r->c.pace->rest_ns + r->c.pace->clone_ns;
+	return 0;
+}
+
+/* What this one took: for the next. */
+static void learn(struct run *r)
+{
+	const struct cpx_precopy *p = r->c.precopy;
+
+	if (r->c.opts->after != CPX_AFTER_RUN)
+		return;
+	if (r->c.way == CPX_SNAP_CLONE)
+		cpx_pace_cloned(r->c.pace, r->c.snapshot_ns, cpx_mem_resident(&r->c));
+	if (r->c.way == CPX_SNAP_PRECOPY)
+		cpx_pace_copied(r->c.pace, r->c.snapshot_ns, p->left, p->read_ns);
+	if (r->c.way != CPX_SNAP_STOP)
+		cpx_pace_paused(r->c.pace, r->release_ns - r->stop_ns, r->c.snapshot_ns);
+}
+
+/* The way taken is settled here: the shortest that is wanted and can be had. */
 static int stage_snapshot(struct run *r, struct cpx_err *err)
 {
 	const struct cpx_capture_opts *o = r->c.opts;
 	bool run_on = o->after == CPX_AFTER_RUN;
-	int rc;
+	const struct cpx_precopy *p = r->c.precopy;
+	int rc = p && run_on ? cpx_mem_left(&r->c, err) : 0;
 
 	r->c.way = CPX_SNAP_STOP;
-	if (!run_on || o->snapshot == CPX_SNAP_STOP)
-		return 0;
-	rc = r->c.precopy ? cpx_mem_precopy_pays(&r->c, err) : 0;
-	if (rc < 0)
+	if (rc < 0 || !run_on || o->snapshot == CPX_SNAP_STOP)
 		return rc;
-	if (rc || (r->c.precopy && o->snapshot == CPX_SNAP_PRECOPY)) {
+	if (p && (copy_is_shorter(r) || o->snapshot == CPX_SNAP_PRECOPY))
 		r->c.way = CPX_SNAP_PRECOPY;
+	if (p && (p->rounds || r->c.way == CPX_SNAP_PRECOPY))
+		cpx_pace_rounds_paid(r->c.pace, r->c.way == CPX_SNAP_PRECOPY);
+	if (r->c.way == CPX_SNAP_PRECOPY)
 		return 0;
-	}
-	rc = cpx_snap_take(&r->c, err);
-	if (rc == 0)
-		r->c.way = CPX_SNAP_CLONE;
-	if ((rc == CPX_E_UNSUPPORTED || rc == CPX_E_LIMIT) && o->snapshot == CPX_SNAP_AUTO)
-		return 0;
-	return rc;
+	rc = take_clone(r, err);
+	if ((rc != CPX_E_UNSUPPORTED && rc != CPX_E_LIMIT) || o->snapshot == CPX_SNAP_CLONE)
+		return rc;
+	if (p && fits(p))
+		r->c.way = CPX_SNAP_PRECOPY;
+	return 0;
 }
 
 /* Give each thread its own registers and put the homes away; the threads are still held. */
@@ -632,9 +711,17 @@ static int release(struct run *r, struct cpx_err *err)
 
 static int stage_release(struct run *r, struct cpx_err *err)
 {
-	if (r->c.opts->after != CPX_AFTER_RUN)
+	const struct cpx_capture_opts *o = r->c.opts;
+	int rc;
+
+	if (o->after != CPX_AFTER_RUN)
 		return 0;
-	return release(r, err);
+	rc = release(r, err);
+	if (rc == 0 && o->gentle)
+		cpx_gentle_begin();
+	if (rc == 0)
+		cpx_image_throttle(r->c.writer, o->rate);
+	return rc;
 }
 
 static int stage_late(struct run *r, struct cpx_err *err)
@@ -786,6 +873,7 @@ static int run_once(const struct cpx_capture_opts *opts, struct cpx_capture_resu
 	int64_t start = cpx_mono_ns();
 	int rc;
 
+	r.c.pace = opts->pace ? opts->pace : &r.no_pace;
 	r.c.st = cpx_state_new();
 	if (!r.c.st)
 		return cpx_err_set(err, CPX_E_NOMEM, "no memory for a checkpoint");
@@ -798,6 +886,7 @@ static int run_once(const struct cpx_capture_opts *opts, struct cpx_capture_resu
 			result.threads += (uint32_t)r.c.tasks[i]->nthreads;
 		result.pause_ns = r.release_ns - r.stop_ns;
 		result.total_ns = cpx_mono_ns() - start;
+		learn(&r);
 		*res = result;
 	}
 	*unsettled = rc == CPX_E_BUSY && r.c.way == CPX_SNAP_PRECOPY;
@@ -819,6 +908,8 @@ int cpx_capture_run(const struct cpx_capture_opts *opts, struct cpx_capture_resu
 	if (rc == 0 || !unsettled)
 		return rc;
 	cpx_track_clear(opts->track);
+	if (opts->gentle)
+		cpx_gentle_end();
 	again.snapshot = CPX_SNAP_CLONE;
 	return run_once(&again, res, &unsettled, err);
 }

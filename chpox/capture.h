@@ -25,7 +25,12 @@
 /* --- what commands, keeper and tests call --------------------------------------------- */
 
 enum cpx_snapshot_way { CPX_SNAP_AUTO = 0, CPX_SNAP_CLONE, CPX_SNAP_STOP, CPX_SNAP_PRECOPY };
+/* auto, clone, stop, precopy. Return: 0 or CPX_E_INVAL. */
+int cpx_snapshot_parse(const char *name, enum cpx_snapshot_way *out);
+const char *cpx_snapshot_name(enum cpx_snapshot_way way);
 enum cpx_after { CPX_AFTER_RUN = 0, CPX_AFTER_KILL, CPX_AFTER_STOP };
+
+struct cpx_pace;
 
 struct cpx_capture_opts {
 	pid_t root;			/* in the caller's PID namespace */
@@ -44,6 +49,11 @@ struct cpx_capture_opts {
 	 * for a full one. After a failure it must be freed: what it had noted is used up.
 	 */
 	struct cpx_track *track;
+	struct cpx_pace *pace; /* what this job's checkpoints took, in and out; NULL: nothing */
+	/* when the job runs again: take only what is left over (gentle.h), and write at most so
+	 * many bytes a second (0: no limit) */
+	bool gentle;
+	uint64_t rate;
 	int64_t deadline_ns; /* CLOCK_MONOTONIC; 0: none. Past it the checkpoint fails, the job
 				runs on */
 };
@@ -51,7 +61,8 @@ struct cpx_capture_opts {
 struct cpx_capture_result {
 	struct cpx_gen_id id;
 	struct cpx_image_stats image;
-	int64_t pause_ns; /* from the first thread stopped to the last one released */
+	int64_t pause_ns;     /* from the first thread stopped to the last one released */
+	int64_t predicted_ns; /* what the pause was expected to be; 0: nothing was known */
 	int64_t total_ns;
 	uint32_t tasks, threads;
 	enum cpx_snapshot_way way; /* the one taken */
@@ -70,6 +81,7 @@ int cpx_capture_why(pid_t root, cpx_why_line line, void *ctx, struct cpx_err *er
 
 /* --- what families see ---------------------------------------------------------------- */
 
+struct cpx_pace;
 struct cpx_precopy;
 struct cpx_track;
 
@@ -105,6 +117,8 @@ struct cpx_cap {
 	enum cpx_snapshot_way
 		way; /* the one taken: CLONE, STOP or PRECOPY, settled before finish() */
 	struct cpx_precopy *precopy; /* what was copied before the pause; NULL: nothing */
+	struct cpx_pace *pace;	     /* never NULL */
+	int64_t snapshot_ns;	     /* in the pause, for memory alone */
 	bool incremental;	     /* the writer has a base: covered clean pages are inherited
 				      */
 	bool dry_run;		     /* nothing is parked: families only look for obstacles */

@@ -44,16 +44,18 @@ static double real(const json_t *j, const char *key)
 
 static void show_one(const char *job, const json_t *m)
 {
+	const char *way = cpx_proto_str(m, "way");
 	char mem[16], stored[16];
 
-	printf("%s: generation %lld, %s of memory in %s, pause %.1f ms, %.2f s\n", job,
+	printf("%s: generation %lld, %s of memory in %s, pause %.1f ms (%s), %.2f s\n", job,
 	       (long long)cpx_proto_int(m, "generation", 0),
 	       cpx_human_size((uint64_t)cpx_proto_int(m, "bytes_memory", 0), mem),
 	       cpx_human_size((uint64_t)cpx_proto_int(m, "bytes_stored", 0), stored),
-	       real(m, "pause_ms"), real(m, "total_ms") / 1000);
+	       real(m, "pause_ms"), way ? way : "?", real(m, "total_ms") / 1000);
 }
 
-static json_t *make_request(const struct cpx_args *a, const char *job, int64_t deadline_ns)
+static json_t *make_request(const struct cpx_args *a, const char *job, int64_t deadline_ns,
+			    struct cpx_err *err)
 {
 	const char *after = cpx_arg_given(a, "kill")   ? "kill"
 			    : cpx_arg_given(a, "stop") ? "stop"
@@ -61,6 +63,10 @@ static json_t *make_request(const struct cpx_args *a, const char *job, int64_t d
 	json_t *req =
 		json_pack("{s:s, s:s, s:s}", "op", "checkpoint", "job", job, "after", after);
 
+	if (req && cpx_ctl_tuning(a, req, err) < 0) {
+		json_decref(req);
+		return NULL;
+	}
 	if (req && deadline_ns > 0)
 		json_object_set_new(req, "deadline_ns", json_integer(deadline_ns));
 	return req;
@@ -108,7 +114,8 @@ static void begin(struct all *w, unsigned slot)
 	else
 		r = sock = cpx_client_open(w->a->ctx, &err);
 	if (r >= 0)
-		r = cpx_proto_send(sock, make_request(w->a, o->job, w->deadline_ns ? left : 0),
+		r = cpx_proto_send(sock,
+				   make_request(w->a, o->job, w->deadline_ns ? left : 0, NULL),
 				   NULL, 0, &err);
 	if (r < 0) {
 		cpx_close(&sock);
@@ -276,12 +283,17 @@ static int checkpoint_all(const struct cpx_args *a, int64_t deadline_ns, struct 
 static int check(const struct cpx_args *a, int64_t *deadline_ns, struct cpx_err *err)
 {
 	const char *deadline = cpx_arg(a, "deadline");
+	json_t *req;
 
 	if (cpx_arg_given(a, "all") == (a->npos == 1))
 		return cpx_err_set(err, CPX_E_INVAL, "checkpoint: name a job, or give --all");
 	if (cpx_arg_given(a, "kill") && cpx_arg_given(a, "stop"))
 		return cpx_err_set(err, CPX_E_INVAL,
 				   "checkpoint: either --kill or --stop, not both");
+	req = make_request(a, "check", 0, err);
+	if (!req)
+		return CPX_E_INVAL;
+	json_decref(req);
 	*deadline_ns = 0;
 	return deadline ? cpx_parse_duration(deadline, "deadline", deadline_ns, err) : 0;
 }
@@ -296,7 +308,7 @@ int cpx_ctl_checkpoint(const struct cpx_args *a, struct cpx_err *err)
 		return r;
 	if (a->npos == 0)
 		return checkpoint_all(a, deadline_ns, err);
-	req = make_request(a, a->pos[0], deadline_ns);
+	req = make_request(a, a->pos[0], deadline_ns, NULL);
 	if (!req)
 		return cpx_err_set(err, CPX_E_INVAL,
 				   "that name is no text; letters, digits, '.', '_' and '-' "

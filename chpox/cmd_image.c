@@ -29,27 +29,21 @@
 #define DUMP_JOB CPX_GEN_DUMP_JOB
 #define FILE_AS_CALLER ((uint32_t)-1)
 
-/* clang-format off */
-static const struct { const char *name; enum cpx_codec v; } codecs[] = {
-	{ "lz4", CPX_CODEC_LZ4 }, { "zlib", CPX_CODEC_ZLIB }, { "none", CPX_CODEC_NONE },
-};
-static const struct { const char *name; enum cpx_snapshot_way v; } ways[] = {
-	{ "auto", CPX_SNAP_AUTO }, { "clone", CPX_SNAP_CLONE }, { "stop", CPX_SNAP_STOP },
-};
-/* clang-format on */
+static int ways_of(const struct cpx_args *a, struct cpx_capture_opts *o, struct cpx_err *err)
+{
+	const char *codec = cpx_arg(a, "codec"), *way = cpx_arg(a, "snapshot"),
+		   *rate = cpx_arg(a, "rate");
 
-/* @table of {name, v}; sets @out from option @opt, leaves it where that was not given. */
-#define PICK(a, opt, table, out, err)                                                    \
-	({                                                                               \
-		const char *s_ = cpx_arg(a, opt);                                        \
-		int r_ = s_ ? CPX_E_INVAL : 0;                                           \
-		for (size_t i_ = 0; s_ && i_ < sizeof(table) / sizeof((table)[0]); i_++) \
-			if (!strcmp(s_, (table)[i_].name)) {                             \
-				*(out) = (table)[i_].v;                                  \
-				r_ = 0;                                                  \
-			}                                                                \
-		r_ ? cpx_err_set(err, r_, "--%s cannot be '%s'", opt, s_) : 0;           \
-	})
+	if (codec && cpx_codec_parse(codec, &o->image.codec) < 0)
+		return cpx_err_set(err, CPX_E_INVAL, "--codec cannot be '%s'", codec);
+	if (way && cpx_snapshot_parse(way, &o->snapshot) < 0)
+		return cpx_err_set(err, CPX_E_INVAL, "--snapshot cannot be '%s'", way);
+	if (o->snapshot == CPX_SNAP_PRECOPY)
+		return cpx_err_set(err, CPX_E_INVAL,
+				   "--snapshot=precopy needs an earlier checkpoint since which "
+				   "writes were noted, as jobs have; a dump has none");
+	return rate ? cpx_parse_bytes(rate, "rate", &o->rate, err) : 0;
+}
 
 static int workers_of(const struct cpx_args *a, unsigned *out, struct cpx_err *err)
 {
@@ -141,9 +135,7 @@ int cpx_ctl_dump(const struct cpx_args *a, struct cpx_err *err)
 	bool ours;
 	int r;
 
-	if (cpx_parse_pid(a->pos[0], &o.root, err) < 0 ||
-	    PICK(a, "codec", codecs, &o.image.codec, err) ||
-	    PICK(a, "snapshot", ways, &o.snapshot, err) ||
+	if (cpx_parse_pid(a->pos[0], &o.root, err) < 0 || ways_of(a, &o, err) < 0 ||
 	    workers_of(a, &o.image.workers, err) < 0)
 		return CPX_E_INVAL;
 	if (!to)

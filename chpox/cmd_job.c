@@ -74,6 +74,27 @@ static int retention_options(const struct cpx_args *a, json_t *req, struct cpx_e
 	return 0;
 }
 
+int cpx_ctl_tuning(const struct cpx_args *a, json_t *req, struct cpx_err *err)
+{
+	static const char *const words[] = { "snapshot", "codec" };
+	const char *cpus = cpx_arg(a, "cpus"), *rate = cpx_arg(a, "rate");
+	uint64_t n;
+
+	for (size_t i = 0; i < 2; i++)
+		if (cpx_arg_given(a, words[i]) &&
+		    json_object_set_new(req, words[i], json_string(cpx_arg(a, words[i]))))
+			return cpx_err_set(err, CPX_E_INVAL, "--%s is no text", words[i]);
+	if (cpus && cpx_parse_u64(cpus, "number of processors", 1000000, &n, err) < 0)
+		return CPX_E_INVAL;
+	if (cpus)
+		json_object_set_new(req, "cpus", json_integer((json_int_t)n));
+	if (rate && cpx_parse_bytes(rate, "rate", &n, err) < 0)
+		return CPX_E_INVAL;
+	if (rate)
+		json_object_set_new(req, "rate", json_integer((json_int_t)n));
+	return 0;
+}
+
 /* The options that run and mark share. @otherwise: --every where it is not given. */
 static int common_options(const struct cpx_args *a, json_t *req, const char *otherwise,
 			  struct cpx_err *err)
@@ -86,7 +107,7 @@ static int common_options(const struct cpx_args *a, json_t *req, const char *oth
 	json_object_set_new(req, "every_ns", json_integer(every.ns));
 	json_object_set_new(req, "every_min_ns", json_integer(every.min_ns));
 	json_object_set_new(req, "every_max_ns", json_integer(every.max_ns));
-	if (retention_options(a, req, err) < 0)
+	if (retention_options(a, req, err) < 0 || cpx_ctl_tuning(a, req, err) < 0)
 		return CPX_E_INVAL;
 	if (name && json_object_set_new(req, "name", json_string(name)))
 		return need(NULL, err);
@@ -315,7 +336,7 @@ static void show_restart(const char *job, const json_t *m)
 	printf("%s: runs again, pid %lld\n", job, (long long)cpx_proto_int(m, "pid", 0));
 }
 
-int cpx_ctl_restart(const struct cpx_args *a, struct cpx_err *err)
+static int restart_one(const struct cpx_args *a, struct cpx_err *err)
 {
 	char *at = strchr(a->pos[0], '@');
 	json_t *req, *answer;
@@ -343,6 +364,36 @@ int cpx_ctl_restart(const struct cpx_args *a, struct cpx_err *err)
 	show_restart(a->pos[0], answer);
 	json_decref(answer);
 	return 0;
+}
+
+static json_t *make_restart(const struct cpx_args *a, const char *job)
+{
+	json_t *req = request("restart", job);
+
+	json_object_set_new(req, "force", json_boolean(cpx_arg_given(a, "force")));
+	return req;
+}
+
+static bool is_restartable(const json_t *job)
+{
+	return cpx_proto_bool(job, "restartable");
+}
+
+int cpx_ctl_restart(const struct cpx_args *a, struct cpx_err *err)
+{
+	struct many m = {
+		.a = a, .make = make_restart, .show = show_restart, .what = "restarting"
+	};
+	int r = one_or_all(a, err);
+
+	if (r < 0)
+		return r;
+	if (a->npos)
+		return restart_one(a, err);
+	r = do_all(&m, is_restartable, err);
+	if (r == 0)
+		printf("nothing to restart\n");
+	return r < 0 ? r : 0;
 }
 
 static json_t *make_recover(const struct cpx_args *a, const char *job)

@@ -33,6 +33,10 @@ void cpx_progress_end(struct cpx_progress *p);
 /* "1.5 GiB", "12 KiB", into @buf of at least 16 bytes. Return: @buf. */
 const char *cpx_human_size(uint64_t bytes, char buf[16]);
 
+struct json_t;
+/* --snapshot, --codec, --cpus, --rate into a request; the daemon knows what they may be. */
+int cpx_ctl_tuning(const struct cpx_args *a, struct json_t *req, struct cpx_err *err);
+
 int cpx_ctl_dump(const struct cpx_args *a, struct cpx_err *err);
 int cpx_ctl_restore(const struct cpx_args *a, struct cpx_err *err);
 int cpx_ctl_inspect(const struct cpx_args *a, struct cpx_err *err);

@@ -8,9 +8,9 @@
  * chpoxd only to be asked: without it, it goes on and connects again when there is a new one.
  *
  * Files: main_keeper.c start and loop, keeper.c acquiring and the end of a job, keeper_start.c
- * ways to begin, keeper_ckpt.c checkpoints, keeper_interval.c when, keeper_clean.c cleaning of
- * packs, keeper_link.c chpoxd's requests, keeper_tty.c the terminal, keeper_spec.c what is to
- * be run.
+ * ways to begin, keeper_ckpt.c checkpoints, keeper_tune.c how, keeper_interval.c when,
+ * keeper_clean.c cleaning of packs, keeper_link.c chpoxd's requests, keeper_tty.c the terminal,
+ * keeper_spec.c what is to be run.
  */
 #ifndef CPX_KEEPER_H
 #define CPX_KEEPER_H
@@ -25,6 +25,7 @@
 #include "base/cgroup.h"
 #include "box.h"
 #include "capture.h"
+#include "pace.h"
 
 struct rusage;
 
@@ -49,6 +50,7 @@ struct keeper_request {
 	int64_t id; /* of chpoxd's request; -1: our own */
 	enum cpx_after after;
 	int64_t deadline_ns;
+	struct cpx_tuning tuning; /* for this one; counts before the job's */
 };
 
 struct keeper_ckpt {
@@ -95,6 +97,8 @@ struct keeper {
 	void *code_cache; /* of the store, shared with the capturing children; may be NULL */
 	struct keeper_track track;
 	struct cpx_space space; /* of the job's packs */
+	struct cpx_pace pace;	/* of its pauses */
+	struct cpx_store_speed speed;
 	struct keeper_request queue[KEEPER_QUEUE];
 	unsigned nqueue;
 	int64_t due_ns;	     /* next periodic checkpoint, CLOCK_MONOTONIC; 0: none */
@@ -145,6 +149,12 @@ int keeper_ask(struct keeper *k, const struct keeper_request *r, struct cpx_err 
 void keeper_ckpt_next(struct keeper *k);  /* begin one if there is one to begin */
 void keeper_ckpt_event(struct keeper *k); /* its descriptor is readable */
 void keeper_ckpt_abort(struct keeper *k); /* the job has ended */
+
+/* keeper_tune.c: how one is made, and what it teaches the next. */
+int keeper_tune(const struct keeper *k, struct cpx_capture_opts *o, struct cpx_err *err);
+void keeper_tune_give(const struct cpx_capture_opts *o, const struct cpx_capture_result *res,
+		      json_t *answer);
+void keeper_tune_take(struct keeper *k, const json_t *answer);
 
 /* keeper_interval.c */
 void keeper_schedule(struct keeper *k);

@@ -72,7 +72,6 @@ static void capture(struct keeper *k, int fd)
 		.root = k->root,
 		.after = k->ckpt.req.after,
 		.id = k->ckpt.id,
-		.image = { .codec = CPX_CODEC_LZ4 },
 		.owner_uid = k->job.uid,
 		.owner_gid = k->job.gid,
 		.progress = say_progress,
@@ -82,15 +81,22 @@ static void capture(struct keeper *k, int fd)
 	};
 	struct cpx_capture_result res;
 	struct cpx_err err = { 0 };
+	json_t *answer;
 	int r;
 
 	o.track = keeper_track_child(&k->track);
-	r = keeper_open_store(k, &o.store, &err);
+	o.pace = &k->pace;
+	r = keeper_tune(k, &o, &err);
+	if (r >= 0)
+		r = keeper_open_store(k, &o.store, &err);
 	if (r >= 0)
 		r = cpx_capture_run(&o, &res, &err);
 	if (r >= 0)
 		keeper_track_give(&k->track);
-	cpx_proto_send(fd, r < 0 ? cpx_proto_fail(&err) : result_json(&res), NULL, 0, NULL);
+	answer = r < 0 ? cpx_proto_fail(&err) : result_json(&res);
+	if (r >= 0)
+		keeper_tune_give(&o, &res, answer);
+	cpx_proto_send(fd, answer, NULL, 0, NULL);
 }
 
 int keeper_ckpt_fork(struct keeper *k, void (*child)(struct keeper *k, int fd),
@@ -197,13 +203,19 @@ void keeper_discard(struct keeper *k, const struct cpx_gen_id *id, bool packs)
 		cpx_log_error("%s: %s", k->name, err.msg);
 }
 
-static json_t *gen_answer(const struct cpx_reg_gen *g)
+/* @m: what the child said. */
+static json_t *gen_answer(const struct cpx_reg_gen *g, const json_t *m)
 {
-	return json_pack("{s:b, s:I, s:I, s:I, s:I, s:f, s:f}", "ok", 1, "epoch",
-			 (json_int_t)g->id.epoch, "generation", (json_int_t)g->id.seq,
-			 "bytes_memory", (json_int_t)g->bytes_memory, "bytes_stored",
-			 (json_int_t)g->bytes_stored, "pause_ms", (double)g->pause_ns / 1e6,
-			 "total_ms", (double)g->total_ns / 1e6);
+	json_t *j = json_pack("{s:b, s:I, s:I, s:I, s:I, s:f, s:f}", "ok", 1, "epoch",
+			      (json_int_t)g->id.epoch, "generation", (json_int_t)g->id.seq,
+			      "bytes_memory", (json_int_t)g->bytes_memory, "bytes_stored",
+			      (json_int_t)g->bytes_stored, "pause_ms",
+			      (double)g->pause_ns / 1e6, "total_ms", (double)g->total_ns / 1e6);
+
+	json_object_set(j, "way", json_object_get(m, "way"));
+	json_object_set(j, "expected_pause_ms", json_object_get(m, "expected_pause_ms"));
+	json_object_set(j, "full", json_object_get(m, "full"));
+	return j;
 }
 
 static uint64_t positive(const json_t *m, const char *key)
@@ -246,10 +258,10 @@ static int commit(struct keeper *k, const json_t *m, const struct rusage *use,
 		k->status = -1;
 		keeper_gc(k);
 		keeper_finish(k, true);
-		keeper_reply(k, k->ckpt.req.id, gen_answer(&g));
+		keeper_reply(k, k->ckpt.req.id, gen_answer(&g, m));
 		exit(0);
 	}
-	keeper_reply(k, k->ckpt.req.id, gen_answer(&g));
+	keeper_reply(k, k->ckpt.req.id, gen_answer(&g, m));
 	keeper_node_seen(k);
 	keeper_gc(k);
 	return 0;
@@ -280,8 +292,10 @@ static void done(struct keeper *k, const json_t *m)
 	if (r >= 0)
 		r = commit(k, m, &use, &err);
 	keeper_track_take(&k->track, r >= 0);
-	if (r >= 0)
+	if (r >= 0) {
+		keeper_tune_take(k, m);
 		keeper_clean_grown(k, m);
+	}
 	if (r < 0) {
 		cpx_err_wrap(&err, "cannot checkpoint '%s' (pid %d)", k->name, k->root);
 		if (c->req.id < 0)

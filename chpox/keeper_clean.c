@@ -11,18 +11,12 @@
  */
 #include <stdio.h>
 #include <string.h>
-#include <sys/syscall.h>
-#include <unistd.h>
 
 #include "base/err.h"
 #include "base/log.h"
 #include "gen.h"
+#include "gentle.h"
 #include "keeper.h"
-
-#define NICE 5
-/* ioprio_set(2), which the C library does not wrap: best effort, last in the queue */
-#define IOPRIO_WHO_PROCESS 1
-#define IOPRIO_LOW (2 << 13 | 7)
 
 static uint64_t count(const json_t *m, const char *key)
 {
@@ -40,8 +34,7 @@ static void clean(struct keeper *k, int fd)
 	json_t *answer;
 	int r;
 
-	if (nice(NICE) < 0 || syscall(SYS_ioprio_set, IOPRIO_WHO_PROCESS, 0, IOPRIO_LOW) < 0)
-		cpx_log_debug("cleaning at the usual priority");
+	cpx_gentle_begin();
 	r = keeper_open_store(k, &store, &err);
 	if (r >= 0)
 		r = cpx_image_clean(store, &k->job.gens[0].id, &k->ckpt.id, CPX_CODEC_LZ4,

@@ -75,6 +75,8 @@ static int do_checkpoint(struct keeper *k, const json_t *m, struct cpx_err *err)
 		r.after = CPX_AFTER_STOP;
 	if (deadline > 0)
 		r.deadline_ns = cpx_mono_ns() + deadline;
+	if (cpx_tuning_decode(m, &r.tuning, err) < 0)
+		return CPX_E_INVAL;
 	return keeper_ask(k, &r, err);
 }
 

@@ -17,8 +17,10 @@ static const struct cpx_opt opts_dump[] = {
 	{ "to", 0, "DIR", "directory that holds the image; made if it is not there" },
 	{ "leave-running", 'R', NULL, 
 	  "let the processes run on (else they are killed once the image is safe)" },
-	{ "codec", 0, "NAME", "lz4 (default), zlib or none" },
+	{ "codec", 0, "NAME",
+	  "lz4 (default), zlib, none, or auto: what is quickest with this store" },
 	{ "snapshot", 0, "WAY", "auto (default), clone (short pause) or stop (little memory)" },
+	{ "rate", 0, "BYTES", "write at most so many a second while the processes run (10M)" },
 	{ "workers", 0, "N", "threads that compress; default one a core" },
 	{ 0 }
 };
@@ -61,6 +63,12 @@ static const struct cpx_opt opts_run[] = {
 	{ "keep", 'k', "N", "generations to keep, default 2" },
 	{ "keep-hourly", 0, "N", "and the last one of each of N hours" },
 	{ "keep-daily", 0, "N", "and the last one of each of N days (UTC)" },
+	{ "snapshot", 0, "WAY",
+	  "auto (default): what is expected to pause it least; precopy, clone, or stop" },
+	{ "codec", 0, "NAME",
+	  "lz4 (default), zlib, none, or auto: what is quickest with this store" },
+	{ "cpus", 0, "N", "processors that compress at a time; default all" },
+	{ "rate", 0, "BYTES", "write at most so many a second while the job runs (10M)" },
 	{ "interactive", 'i', NULL, "keep the standard input (else /dev/null)" },
 	{ "tty", 't', NULL, "give it a terminal; 'attach' shows it" },
 	{ 0 }
@@ -73,6 +81,12 @@ static const struct cpx_opt opts_mark[] = {
 	{ "keep", 'k', "N", "generations to keep, default 2" },
 	{ "keep-hourly", 0, "N", "and the last one of each of N hours" },
 	{ "keep-daily", 0, "N", "and the last one of each of N days (UTC)" },
+	{ "snapshot", 0, "WAY",
+	  "auto (default): what is expected to pause it least; precopy, clone, or stop" },
+	{ "codec", 0, "NAME",
+	  "lz4 (default), zlib, none, or auto: what is quickest with this store" },
+	{ "cpus", 0, "N", "processors that compress at a time; default all" },
+	{ "rate", 0, "BYTES", "write at most so many a second while the job runs (10M)" },
 	{ 0 }
 };
 static const struct cpx_opt opts_checkpoint[] = {
@@ -81,10 +95,17 @@ static const struct cpx_opt opts_checkpoint[] = {
 	{ "stop", 0, NULL, "leave it stopped; 'signal JOB CONT' lets it go on" },
 	{ "deadline", 0, "DUR",
 	  "give up after that time, for all of them together; the jobs run on" },
+	{ "snapshot", 0, "WAY",
+	  "auto (default): what is expected to pause it least; precopy, clone, or stop" },
+	{ "codec", 0, "NAME",
+	  "lz4 (default), zlib, none, or auto: what is quickest with this store" },
+	{ "cpus", 0, "N", "processors that compress at a time; default all" },
+	{ "rate", 0, "BYTES", "write at most so many a second while the job runs (10M)" },
 	{ "json", 0, NULL, "machine-readable" },
 	{ 0 }
 };
 static const struct cpx_opt opts_restart[] = {
+	{ "all", 'a', NULL, "all jobs that a checkpoint --kill has ended" },
 	{ "force", 0, NULL, "although files that must be unchanged have changed" },
 	{ 0 }
 };
@@ -118,9 +139,9 @@ static const struct cpx_cmd commands[] = {
 	  NULL, 1, 1, false, cpx_ctl_unmark },
 	{ "checkpoint", "JOB|--all [OPTION]...", "checkpoint a job now",
 	  opts_checkpoint, 0, 1, false, cpx_ctl_checkpoint },
-	{ "restart", "JOB[@GENERATION]",
+	{ "restart", "JOB[@GENERATION]|--all",
 	  "restart a job that does not run from its newest, or that, checkpoint",
-	  opts_restart, 1, 1, false, cpx_ctl_restart },
+	  opts_restart, 0, 1, false, cpx_ctl_restart },
 	{ "recover", "JOB|--all", "bring back what was lost in a crash",
 	  opts_recover, 0, 1, false, cpx_ctl_recover },
 	{ "ps", "[--json]", "list jobs",

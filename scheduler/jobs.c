@@ -165,6 +165,8 @@ static int take_options(const json_t *m, struct cpx_reg_job *job, struct cpx_err
 	if (bad_bound(job->bounds.min_ns) || bad_bound(job->bounds.max_ns))
 		return cpx_err_set(err, CPX_E_INVAL,
 				   "bounds of --every auto are from 10 ms to a year");
+	if (cpx_tuning_decode(m, &job->tuning, err) < 0)
+		return CPX_E_INVAL;
 	return take_retention(m, job, err);
 }
 
@@ -420,15 +422,21 @@ static int op_mark(struct cpxd_conn *c, const json_t *m, struct cpx_err *err)
 static int op_checkpoint(struct cpxd_conn *c, const json_t *m, struct cpx_err *err)
 {
 	const char *after = cpx_proto_str(m, "after");
+	struct cpx_tuning tuning;
 	struct cpx_reg_job job;
 	struct cpxd_conn *k = keeper_for(c, m, &job, err);
+	json_t *req;
+	int r;
 
 	if (!k)
 		return err->code;
-	cpxd_ask_keeper(c, k,
-			json_pack("{s:s, s:s, s:I}", "op", "checkpoint", "after",
-				  after ? after : "run", "deadline_ns",
-				  (json_int_t)cpx_proto_int(m, "deadline_ns", 0)));
+	r = cpx_tuning_decode(m, &tuning, err);
+	if (r < 0)
+		return r;
+	req = json_pack("{s:s, s:s, s:I}", "op", "checkpoint", "after", after ? after : "run",
+			"deadline_ns", (json_int_t)cpx_proto_int(m, "deadline_ns", 0));
+	cpx_tuning_encode(&tuning, req);
+	cpxd_ask_keeper(c, k, req);
 	return 0;
 }
 
@@ -553,6 +561,13 @@ static json_t *view(struct cpxd *d, const struct cpx_reg_job *job)
 	return cpxd_view(d, job, &node);
 }
 
+/* Is this what `restart --all` brings back: ended by a checkpoint? What was imported never ran.
+ */
+static bool restartable(const struct cpx_reg_job *job)
+{
+	return job->state == CPX_JOB_STOPPED && job->ngens && job->started_ns;
+}
+
 struct listing {
 	struct cpxd_conn *c;
 	json_t *list;
@@ -563,14 +578,15 @@ static void list_one(const struct cpx_reg_job *job, void *ctx)
 {
 	struct listing *l = ctx;
 	struct cpxd *d = l->c->d;
+	bool idle;
 	json_t *v;
 
 	if (l->c->uid != 0 && l->c->uid != job->uid)
 		return;
+	idle = !cpxd_elsewhere(d, job) && !cpxd_working_keeper(d, job);
 	v = cpxd_view(d, job, &l->node);
-	json_object_set_new(v, "recoverable",
-			    json_boolean(!cpxd_elsewhere(d, job) && recoverable(job) &&
-					 !cpxd_working_keeper(d, job)));
+	json_object_set_new(v, "recoverable", json_boolean(idle && recoverable(job)));
+	json_object_set_new(v, "restartable", json_boolean(idle && restartable(job)));
 	json_array_append_new(l->list, v);
 }
 

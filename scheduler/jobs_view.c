@@ -115,6 +115,7 @@ json_t *cpxd_view(const struct cpxd *d, const struct cpx_reg_job *job,
 		  const struct cpx_failures *node)
 {
 	const struct cpx_reg_gen *h = &job->gens[0];
+	const struct cpx_tuning *t = &job->tuning;
 	bool here = !cpxd_elsewhere(d, job);
 	bool runs = here && job->state == CPX_JOB_RUNNING && !cpxd_lost(job);
 	json_t *j = json_pack(
@@ -143,6 +144,10 @@ json_t *cpxd_view(const struct cpxd *d, const struct cpx_reg_job *job,
 		json_object_set_new(j, "status", json_null());
 	json_object_set_new(j, "keep_hourly", json_integer(job->keep.hourly));
 	json_object_set_new(j, "keep_daily", json_integer(job->keep.daily));
+	json_object_set_new(j, "snapshot", json_string(t->snapshot[0] ? t->snapshot : "auto"));
+	json_object_set_new(j, "codec", json_string(t->codec[0] ? t->codec : "lz4"));
+	json_object_set_new(j, "cpus", json_integer(t->cpus));
+	json_object_set_new(j, "rate", json_integer(t->rate));
 	json_object_set_new(j, "pins", json_integer(job->npins));
 	json_object_set_new(j, "generations", json_integer(job->ngens));
 	json_object_set_new(j, "generation",

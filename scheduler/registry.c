@@ -69,7 +69,7 @@ static json_t *encode_pins(const struct cpx_reg_job *job)
 
 json_t *cpx_reg_encode(const struct cpx_reg_job *job)
 {
-	json_t *gens = json_array();
+	json_t *gens = json_array(), *tuning = json_object();
 	json_t *j = json_pack(
 		"{s:i, s:s, s:I, s:I, s:I, s:I, s:s, s:b, s:b, s:I, s:I, s:I, s:I, s:I, s:I, "
 		"s:I,"
@@ -84,11 +84,14 @@ json_t *cpx_reg_encode(const struct cpx_reg_job *job)
 		"created_ns", (json_int_t)job->created_ns, "started_ns",
 		(json_int_t)job->started_ns);
 
-	if (!j || !gens) {
+	if (!j || !gens || !tuning) {
 		json_decref(j);
 		json_decref(gens);
+		json_decref(tuning);
 		return NULL;
 	}
+	cpx_tuning_encode(&job->tuning, tuning);
+	json_object_set_new(j, "tuning", tuning);
 	if (job->has_status)
 		json_object_set_new(j, "status", json_integer(job->status));
 	json_object_set_new(j, "reason", cpx_proto_bytes(job->reason));
@@ -239,6 +242,9 @@ int cpx_reg_decode(const json_t *j, struct cpx_reg_job *out, struct cpx_err *err
 		decode_gen(json_array_get(gens, i), job.name, &job.gens[job.ngens++], &ok);
 	if (json_object_get(j, "pins"))
 		decode_pins(json_object_get(j, "pins"), &job, &ok);
+	if (json_object_get(j, "tuning") &&
+	    cpx_tuning_decode(json_object_get(j, "tuning"), &job.tuning, NULL) < 0)
+		ok = false;
 	cpx_reg_learned_decode(json_object_get(j, "auto"), &job, &ok);
 	if (!ok || !cpx_job_name_ok(job.name))
 		return cpx_err_set(err, CPX_E_FORMAT,

@@ -25,6 +25,7 @@
 #include "interval.h"
 #include "live.h"
 #include "retention.h"
+#include "tuning.h"
 
 struct cpx_err;
 struct cpx_registry;
@@ -78,6 +79,7 @@ struct cpx_reg_job {
 	struct cpx_interval_bounds bounds; /* .. within these */
 	struct cpx_learned learned;
 	struct cpx_retention keep;
+	struct cpx_tuning tuning;
 	struct cpx_live keeper, init, root; /* pid 0: none */
 	uint64_t checkpoints, restarts;
 	int64_t created_ns;

@@ -272,6 +272,27 @@ int cpx_parse_duration(const char *s, const char *what, int64_t *out_ns, struct 
 		what);
 }
 
+int cpx_parse_bytes(const char *s, const char *what, uint64_t *out, struct cpx_err *err)
+{
+	static const char units[] = "KMGT";
+	const char *unit;
+	char *end;
+	double v = strtod(s, &end);
+
+	if (s[0] >= '0' && s[0] <= '9' && end != s) {
+		unit = *end ? strchr(units, *end) : NULL;
+		for (const char *u = units; unit && u <= unit; u++)
+			v *= 1024;
+		if ((!*end || (unit && !end[1])) && v >= 1 && v < 0x1p62) {
+			*out = (uint64_t)v;
+			return 0;
+		}
+	}
+	return cpx_err_set(err, CPX_E_INVAL,
+			   "'%s' is no good %s; wanted are bytes such as 4096, 500K, 10M or 1G",
+			   s, what);
+}
+
 int cpx_parse_signal(const char *s, int *out, struct cpx_err *err)
 {
 	const char *name = !strncasecmp(s, "SIG", 3) ? s + 3 : s;

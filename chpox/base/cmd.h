@@ -70,6 +70,8 @@ int cpx_parse_u64(const char *s, const char *what, uint64_t max, uint64_t *out,
 int cpx_parse_pid(const char *s, pid_t *out, struct cpx_err *err);
 /* 500ms, 5s, 2m, 1h, 1d, 1.5s; a bare number is seconds. At most a year, more than zero. */
 int cpx_parse_duration(const char *s, const char *what, int64_t *out_ns, struct cpx_err *err);
+/* 4096, 500K, 10M, 1.5G: powers of 1024; at least 1. */
+int cpx_parse_bytes(const char *s, const char *what, uint64_t *out, struct cpx_err *err);
 /* TERM, SIGTERM or 15. */
 int cpx_parse_signal(const char *s, int *out, struct cpx_err *err);
 

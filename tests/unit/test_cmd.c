@@ -81,6 +81,26 @@ static void mistakes_are_refused(void **state)
 		assert_int_equal(go(bad[i]), 2);
 }
 
+static void bytes(void **state)
+{
+	static const struct {
+		const char *s;
+		uint64_t n;
+	} good[] = { { "1", 1 },	  { "4096", 4096 },	{ "500K", 512000 },
+		     { "1.5M", 1572864 }, { "2G", 2147483648 }, { "1T", 1099511627776 } };
+	static const char *const bad[] = { "",	  "K",	 "-5",	"0",   "5k",   "5 K",
+					   "5KB", "5MM", "nan", "inf", "1e30", "0.5" };
+	uint64_t n;
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(good) / sizeof(good[0]); i++) {
+		assert_int_equal(cpx_parse_bytes(good[i].s, "rate", &n, NULL), 0);
+		assert_int_equal(n, good[i].n);
+	}
+	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
+		assert_int_equal(cpx_parse_bytes(bad[i], "rate", &n, NULL), CPX_E_INVAL);
+}
+
 static void durations(void **state)
 {
 	static const struct {
@@ -128,6 +148,7 @@ int main(void)
 		cmocka_unit_test(options_before_and_after),
 		cmocka_unit_test(a_command_keeps_its_options),
 		cmocka_unit_test(mistakes_are_refused),
+		cmocka_unit_test(bytes),
 		cmocka_unit_test(durations),
 		cmocka_unit_test(signals_and_pids),
 	};
