@@ -367,6 +367,83 @@ static int cap_closed(struct cpx_cap *c, const struct cpx_ipc_seen *s, bool fail
 	return rc < 0 || c->dry_run ? rc : cpx_sock_queue(c, s, false, err);
 }
 
+/* The listening socket of the job that connections to @to come to; NULL: none, or several. */
+static struct cpx_ipc_seen *listener_at(const struct cpx_cap *c, const struct end *to)
+{
+	static const uint8_t any4[16] = { [10] = 0xff, [11] = 0xff }, any6[16];
+	struct cpx_ipc_seen *found = NULL;
+	struct end at;
+
+	for (struct cpx_ipc_seen *s = cpx_ipc_of(c)->socks; s; s = s->next) {
+		const struct cpx_rec_sock *o = s->rec;
+
+		if (!is_inet(o) || !is_tcp(o) || o->state != CPX_SOCK_LISTEN ||
+		    !end_of(&o->name, &at) || at.port != to->port ||
+		    (memcmp(at.addr, to->addr, 16) && memcmp(at.addr, any4, 16) &&
+		     memcmp(at.addr, any6, 16)))
+			continue;
+		if (found)
+			return NULL;
+		found = s;
+	}
+	return found;
+}
+
+/*
+ * A connection to a listening socket of the job that was not accepted yet: it can be made
+ * again, unless there is data on its way, which nobody can read before it is accepted.
+ * Return: 1, 0 if it is none, or an error.
+ */
+static int cap_queued(struct cpx_cap *c, const struct cpx_ipc_seen *s,
+		      const struct tcp_info *info, struct cpx_err *err)
+{
+	struct cpx_rec_sock *rec = s->rec;
+	struct cpx_ipc_seen *at;
+	struct end mine, theirs;
+	int rc;
+
+	if (info->tcpi_state != ESTABLISHED || !end_of(&rec->name, &mine) ||
+	    !end_of(&rec->peer_name, &theirs) || inode_of(s, &theirs, &mine))
+		return 0;
+	at = listener_at(c, &theirs);
+	if (!at)
+		return 0;
+	if (info->tcpi_bytes_sent && !c->dry_run) {
+		rc = cpx_cap_refuse(c, s->t, err,
+				    "fd %d is a TCP connection that has sent data and was not "
+				    "accepted yet; try again in a moment",
+				    s->num);
+		return rc < 0 ? rc : 1;
+	}
+	rec->state = CPX_SOCK_QUEUED;
+	rec->peer = at->ofd->id;
+	return 1;
+}
+
+/* All that wait at a listening socket must be connections that are kept. */
+static int check_backlog(struct cpx_cap *c, const struct cpx_ipc_seen *s, struct cpx_err *err)
+{
+	const struct cpx_rec_sock *rec = s->rec;
+	struct tcp_info info = { 0 };
+	socklen_t len = sizeof(info);
+	uint32_t kept = 0;
+
+	if (rec->state != CPX_SOCK_LISTEN || c->dry_run ||
+	    getsockopt(s->here, IPPROTO_TCP, TCP_INFO, &info, &len))
+		return 0;
+	for (const struct cpx_ipc_seen *o = cpx_ipc_of(c)->socks; o; o = o->next) {
+		const struct cpx_rec_sock *q = o->rec;
+
+		kept += is_inet(q) && q->state == CPX_SOCK_QUEUED && q->peer == rec->id;
+	}
+	if (info.tcpi_unacked == kept)
+		return 0;
+	return cpx_cap_refuse(c, s->t, err,
+			      "fd %d listens, and %u connections were not accepted yet that "
+			      "do not come from the job; try again in a moment",
+			      s->num, info.tcpi_unacked - kept);
+}
+
 static int cap_tcp(struct cpx_cap *c, const struct cpx_ipc_seen *s, struct cpx_err *err)
 {
 	struct cpx_rec_sock *rec = s->rec;
@@ -380,15 +457,8 @@ static int cap_tcp(struct cpx_cap *c, const struct cpx_ipc_seen *s, struct cpx_e
 		return cpx_err_sys(err, errno, "TCP_INFO");
 	switch (info.tcpi_state) {
 	case LISTEN:
-		rec->state = CPX_SOCK_LISTEN;
 		rec->backlog = info.tcpi_sacked;
-		if (!info.tcpi_unacked || c->dry_run)
-			return 0;
-		return cpx_cap_refuse(
-			c, s->t, err,
-			"fd %d listens, and %u connections were not accepted yet; "
-			"try again in a moment",
-			s->num, info.tcpi_unacked);
+		return 0;
 	case CLOSED:
 		if (poll(&pfd, 1, 0) > 0 && (pfd.revents & POLLRDHUP))
 			rec->shutdown = 3;
@@ -418,6 +488,9 @@ static int cap_tcp(struct cpx_cap *c, const struct cpx_ipc_seen *s, struct cpx_e
 		rec->state = CPX_SOCK_CONNECTED;
 		rec->peer = peer->ofd->id;
 	} else {
+		rc = cap_queued(c, s, &info, err);
+		if (rc)
+			return rc < 0 ? rc : 0;
 		rc = cap_lonely(c, s, info.tcpi_state, err);
 		if (rc < 0)
 			return rc;
@@ -584,15 +657,26 @@ static int cap_one(struct cpx_cap *c, struct cpx_ipc_seen *s, struct cpx_err *er
 	return c->dry_run ? 0 : cpx_sock_queue(c, s, false, err);
 }
 
+static bool listens(int fd)
+{
+	socklen_t len = sizeof(int);
+	int v = 0;
+
+	return !getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &v, &len) && v;
+}
+
 int cpx_cap_inet_sockets(struct cpx_cap *c, struct cpx_err *err)
 {
 	struct cpx_ipc_seen *s;
 
 	for (s = cpx_ipc_of(c)->socks; s; s = s->next) {
-		int rc = is_inet(s->rec) ? cpx_sock_names(c, s->here, s->rec, err) : 0;
+		struct cpx_rec_sock *rec = s->rec;
+		int rc = is_inet(rec) ? cpx_sock_names(c, s->here, rec, err) : 0;
 
 		if (rc < 0)
 			return rc;
+		if (is_inet(rec) && is_tcp(rec) && listens(s->here))
+			rec->state = CPX_SOCK_LISTEN;
 	}
 	for (s = cpx_ipc_of(c)->socks; s; s = s->next) {
 		int rc = is_inet(s->rec) ? cap_one(c, s, err) : 0;
@@ -603,6 +687,9 @@ int cpx_cap_inet_sockets(struct cpx_cap *c, struct cpx_err *err)
 	for (s = cpx_ipc_of(c)->socks; s && !c->dry_run; s = s->next) {
 		struct cpx_rec_sock *rec = s->rec;
 		int rc = is_inet(rec) && is_tcp(rec) ? cap_under_way(c, s, err) : 0;
+
+		if (rc >= 0 && is_inet(rec) && is_tcp(rec))
+			rc = check_backlog(c, s, err);
 
 		if (rc < 0)
 			return rc;

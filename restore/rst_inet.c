@@ -498,6 +498,31 @@ static int settle(struct cpx_rst *r, const struct cpx_rec_sock *rec, struct cpx_
 	return 0;
 }
 
+/* What waits to be accepted: all listen now. */
+static int queue(struct cpx_rst *r, const struct cpx_rec_sock *rec, struct cpx_err *err)
+{
+	int fd = cpx_sock_made(r, rec->id), flags = fcntl(fd, F_GETFL), sys = 0;
+	const struct cpx_rec_sock *at = cpx_sock_rec(r, rec->peer);
+	struct pollfd pfd = { .fd = fd, .events = POLLOUT };
+	socklen_t len = sizeof(sys);
+
+	if (rec->state != CPX_SOCK_QUEUED)
+		return 0;
+	if (!is_tcp(rec) || !at || !is_inet(at) || at->state != CPX_SOCK_LISTEN)
+		return cpx_err_set(err, CPX_E_FORMAT, "it waits at no listening socket");
+	fcntl(fd, F_SETFL, flags | O_NONBLOCK);
+	if (connect(fd, rec->peer_name.p, rec->peer_name.n) && errno != EINPROGRESS)
+		return cpx_err_sys(err, errno, "connecting to port %u",
+				   port_of(&rec->peer_name));
+	if (poll(&pfd, 1, RESET_MS) <= 0)
+		return cpx_err_set(err, CPX_E_TIMEOUT, "connecting to port %u",
+				   port_of(&rec->peer_name));
+	if (getsockopt(fd, SOL_SOCKET, SO_ERROR, &sys, &len) || sys)
+		return cpx_err_sys(err, sys, "connecting to port %u", port_of(&rec->peer_name));
+	fcntl(fd, F_SETFL, flags);
+	return 0;
+}
+
 static int options(struct cpx_rst *r, const struct cpx_rec_sock *rec, struct cpx_err *err)
 {
 	return cpx_sock_set_opts(r, rec->id, cpx_sock_made(r, rec->id), err);
@@ -506,7 +531,7 @@ static int options(struct cpx_rst *r, const struct cpx_rec_sock *rec, struct cpx
 int cpx_rst_inet_late(struct cpx_rst *r, struct cpx_err *err)
 {
 	static int (*const stages[])(struct cpx_rst *, const struct cpx_rec_sock *,
-				     struct cpx_err *) = { fill, settle, options };
+				     struct cpx_err *) = { fill, settle, queue, options };
 
 	for (size_t i = 0; cpx_rst_ipc_of(r)->inet_made && i < sizeof(stages) / sizeof(*stages);
 	     i++) {

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Listening TCP sockets: address, options, a connection after the restart; one of IPv6. */
+/*
+ * Listening TCP sockets: address, options, a connection after the restart; one of IPv6; two
+ * connections that were not accepted yet.
+ */
 #include "state.h"
 
 #include <arpa/inet.h>
@@ -20,6 +23,45 @@ static void plain(int fd[3], struct sockaddr_in *a)
 	fd[2] = ST_SYS(accept(fd[0], NULL, NULL));
 }
 
+static void queued(int fd[3], struct sockaddr_in *a)
+{
+	socklen_t len = sizeof(*a);
+
+	fd[0] = ST_SYS(socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0));
+	ST_SYS(bind(fd[0], (void *)a, sizeof(*a)));
+	ST_SYS(listen(fd[0], 3));
+	ST_SYS(getsockname(fd[0], (void *)a, &len));
+	for (int i = 1; i < 3; i++) {
+		fd[i] = ST_SYS(socket(AF_INET, SOCK_STREAM, 0));
+		ST_SYS(connect(fd[i], (void *)a, sizeof(*a)));
+	}
+}
+
+static void accept_queued(const int fd[3])
+{
+	struct sockaddr_in client[3], from;
+	char buf[8];
+
+	for (int i = 1; i < 3; i++) {
+		socklen_t len = sizeof(client[i]);
+
+		ST_OK(getsockname(fd[i], (void *)&client[i], &len));
+	}
+	for (int i = 1; i < 3; i++) {
+		socklen_t len = sizeof(from);
+		int got = ST_OK(accept(fd[0], (void *)&from, &len));
+		int of = from.sin_port == client[1].sin_port ? 1 : 2;
+
+		ST_EQ(from.sin_port, client[of].sin_port);
+		ST_EQ(write(got, "to", 2), 2);
+		ST_EQ(read(fd[of], buf, sizeof(buf)), 2);
+		ST_EQ(write(fd[of], "from", 4), 4);
+		ST_EQ(read(got, buf, sizeof(buf)), 4);
+		close(got);
+	}
+	ST_EQ(accept(fd[0], NULL, NULL), -1);
+}
+
 int main(int argc, char **argv)
 {
 	struct sockaddr_in a = { .sin_family = AF_INET,
@@ -29,7 +71,8 @@ int main(int argc, char **argv)
 				   .sin6_addr = IN6ADDR_LOOPBACK_INIT };
 	socklen_t len = sizeof(a);
 	struct sockaddr_in a2 = a;
-	int p[3], s, s6, one = 1, val = 0, c, got;
+	struct sockaddr_in a3 = a;
+	int p[3], q[3], s, s6, one = 1, val = 0, c, got;
 	char buf[8];
 
 	st_begin(argc, argv);
@@ -44,7 +87,9 @@ int main(int argc, char **argv)
 		s6 = -1;
 	}
 	plain(p, &a2);
+	queued(q, &a3);
 	st_wait();
+	accept_queued(q);
 	ST_EQ(write(p[1], "to", 2), 2);
 	ST_EQ(read(p[2], buf, 8), 2);
 	c = ST_OK(socket(AF_INET, SOCK_STREAM, 0));
