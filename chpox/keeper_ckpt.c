@@ -243,7 +243,8 @@ static int commit(struct keeper *k, const json_t *m, const struct rusage *use,
 
 	keeper_seen(k, g.pause_ns, g.total_ns, positive(m, "pages_stored") * CPX_PAGE,
 		    cpx_proto_bool(m, "full"), use, &g.seen);
-	n = cpx_registry_commit(k->reg, k->name, k->job.epoch, &g, dead, &k->job, err);
+	n = cpx_registry_commit(k->reg, k->name, k->job.epoch, k->lease, &g, dead, &k->job,
+				err);
 	/* no answer: it may be the head, so it stays; the next keeper's sweep knows */
 	if (n == CPX_E_TIMEOUT)
 		return cpx_err_wrap(err, "nobody knows whether the checkpoint counts");

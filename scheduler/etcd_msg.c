@@ -133,13 +133,15 @@ static json_t *make_cmp(const struct cpx_etcd_cmp *c)
 		const char *target, *field;
 	} names[] = { { "CREATE", "create_revision" },
 		      { "MOD", "mod_revision" },
+		      { "LEASE", "lease" },
 		      { "LEASE", "lease" } };
 	json_t *o = json_object();
 	bool ok = true;
 
 	set(o, "key", b64(c->key, strlen(c->key)), &ok);
 	set(o, "target", json_string(names[c->target].target), &ok);
-	set(o, "result", json_string("EQUAL"), &ok);
+	set(o, "result", json_string(c->target == CPX_ETCD_NOT_LEASE ? "NOT_EQUAL" : "EQUAL"),
+	    &ok);
 	set(o, names[c->target].field, num(c->value), &ok);
 	return finish(o, ok);
 }
@@ -200,6 +202,16 @@ json_t *cpx_etcd_range(const char *from, size_t from_len, const char *end, int64
 		set(o, "revision", num(revision), &ok);
 	if (keys_only)
 		set(o, "keys_only", json_true(), &ok);
+	return finish(o, ok);
+}
+
+json_t *cpx_etcd_range_since(const char *from, const char *end, int64_t after)
+{
+	json_t *o = cpx_etcd_range(from, strlen(from), end, 0, 0, false);
+	bool ok = true;
+
+	if (o)
+		set(o, "min_mod_revision", num(after + 1), &ok);
 	return finish(o, ok);
 }
 

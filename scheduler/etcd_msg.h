@@ -44,9 +44,11 @@ bool cpx_etcd_is_url(const char *s);
 
 /* --- requests ------------------------------------------------------------------------ */
 
-enum cpx_etcd_target { CPX_ETCD_CREATE, CPX_ETCD_MOD, CPX_ETCD_LEASE };
+enum cpx_etcd_target { CPX_ETCD_CREATE, CPX_ETCD_MOD, CPX_ETCD_LEASE, CPX_ETCD_NOT_LEASE };
 
-/* The condition that a key's create revision, modification revision or lease is @value. */
+/* The condition that a key's create revision, modification revision or lease is @value; or that
+ * its lease is not.
+ */
 struct cpx_etcd_cmp {
 	const char *key;
 	enum cpx_etcd_target target;
@@ -71,6 +73,8 @@ json_t *cpx_etcd_txn(const struct cpx_etcd_cmp *cmp, size_t ncmp,
  */
 json_t *cpx_etcd_range(const char *from, size_t from_len, const char *end, int64_t limit,
 		       int64_t revision, bool keys_only);
+/* The same, all of them, but only what was changed after revision @after. */
+json_t *cpx_etcd_range_since(const char *from, const char *end, int64_t after);
 json_t *cpx_etcd_watch(const char *from, const char *end, int64_t revision);
 json_t *cpx_etcd_lease(int64_t id); /* for keepalive and revoke */
 json_t *cpx_etcd_grant(int64_t ttl_s);

@@ -57,7 +57,7 @@ int cpxd_op_gc(struct cpxd_conn *c, const json_t *m, struct cpx_err *err)
 	if (cpxd_elsewhere(c->d, &job))
 		dropped = 0;
 	else if (cpx_proto_bool(m, "dry_run"))
-		dropped = cpx_reg_retain(&job, NULL);
+		dropped = cpx_reg_retain(c->d->reg, &job, NULL);
 	else
 		dropped = cpx_registry_drop(c->d->reg, job.name, NULL, &job, err);
 	if (dropped < 0)

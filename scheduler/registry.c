@@ -15,8 +15,9 @@
 #define FORMAT 1
 #define TRIES 100
 
-static const char *const state_names[CPX_JOB_STATES] = { "QUEUED", "RUNNING", "STOPPED", "DONE",
-							 "FAILED" };
+static const char *const state_names[CPX_JOB_STATES] = { "QUEUED",    "RUNNING", "STOPPED",
+							 "DONE",      "FAILED",	 "MOVING",
+							 "RECOVERING" };
 
 const char *cpx_job_state_name(enum cpx_job_state s)
 {
@@ -59,10 +60,15 @@ static json_t *encode_pins(const struct cpx_reg_job *job)
 	for (uint32_t i = 0; i < job->npins; i++) {
 		const struct cpx_reg_pin *p = &job->pins[i];
 
-		json_array_append_new(pins, json_pack("{s:I, s:I, s:s, s:o}", "epoch",
-						      (json_int_t)p->epoch, "seq",
-						      (json_int_t)p->seq, "why", p->why,
-						      "holder", encode_live(&p->holder)));
+		json_t *j = json_pack("{s:I, s:I, s:s, s:o}", "epoch", (json_int_t)p->epoch,
+				      "seq", (json_int_t)p->seq, "why", p->why, "holder",
+				      encode_live(&p->holder));
+
+		if (*p->node) {
+			json_object_set_new(j, "node", json_string(p->node));
+			json_object_set_new(j, "lease", json_integer(p->lease));
+		}
+		json_array_append_new(pins, j);
 	}
 	return pins;
 }
@@ -96,10 +102,7 @@ json_t *cpx_reg_encode(const struct cpx_reg_job *job)
 		json_object_set_new(j, "status", json_integer(job->status));
 	json_object_set_new(j, "reason", cpx_proto_bytes(job->reason));
 	json_object_set_new(j, "command", cpx_proto_bytes(job->command));
-	if (*job->node) {
-		json_object_set_new(j, "node", json_string(job->node));
-		json_object_set_new(j, "lease", json_integer(job->lease));
-	}
+	cpx_reg_placing_encode(job, j);
 	json_object_set_new(j, "keeper", encode_live(&job->keeper));
 	json_object_set_new(j, "init", encode_live(&job->init));
 	json_object_set_new(j, "root", encode_live(&job->root));
@@ -176,6 +179,10 @@ static void decode_pins(const json_t *pins, struct cpx_reg_job *job, bool *ok)
 		p->seq = (uint64_t)cpx_reg_number(j, "seq", 0, INT64_MAX, ok);
 		cpx_reg_text(j, "why", p->why, sizeof(p->why), ok);
 		decode_live(json_object_get(j, "holder"), &p->holder, ok);
+		if (!json_object_get(j, "node"))
+			continue;
+		cpx_reg_text(j, "node", p->node, sizeof(p->node), ok);
+		p->lease = cpx_reg_number(j, "lease", 0, INT64_MAX, ok);
 	}
 }
 
@@ -195,17 +202,6 @@ static void decode_state(const json_t *j, struct cpx_reg_job *job, bool *ok)
 		job->status = (int)cpx_reg_number(j, "status", 0, 0xffff, ok);
 }
 
-/* Registries of one machine have none. */
-static void decode_node(const json_t *j, struct cpx_reg_job *job, bool *ok)
-{
-	if (!json_object_get(j, "node"))
-		return;
-	cpx_reg_text(j, "node", job->node, sizeof(job->node), ok);
-	job->lease = cpx_reg_number(j, "lease", 0, INT64_MAX, ok);
-	if (!cpx_job_name_ok(job->node))
-		*ok = false;
-}
-
 int cpx_reg_decode(const json_t *j, struct cpx_reg_job *out, struct cpx_err *err)
 {
 	struct cpx_reg_job job;
@@ -218,7 +214,7 @@ int cpx_reg_decode(const json_t *j, struct cpx_reg_job *out, struct cpx_err *err
 	cpx_reg_text(j, "reason", job.reason, sizeof(job.reason), &ok);
 	cpx_reg_text(j, "command", job.command, sizeof(job.command), &ok);
 	decode_state(j, &job, &ok);
-	decode_node(j, &job, &ok);
+	cpx_reg_placing_decode(j, &job, &ok);
 	job.version = (uint64_t)cpx_reg_number(j, "version", 0, INT64_MAX, &ok);
 	job.epoch = (uint64_t)cpx_reg_number(j, "epoch", 0, INT64_MAX, &ok);
 	job.uid = (uint32_t)cpx_reg_number(j, "uid", 0, UINT32_MAX, &ok);
@@ -303,7 +299,22 @@ int cpx_registry_swap(struct cpx_registry *r, struct cpx_reg_job *job, struct cp
 			"'%.80s' cannot be the name of a job; letters, digits, '.', '_' and "
 			"'-' can",
 			job->name);
-	return r->ops->swap(r->be, job, err);
+	return r->ops->swap(r->be, job, NULL, err);
+}
+
+int cpx_registry_swap_if(struct cpx_registry *r, struct cpx_reg_job *job,
+			 const struct cpx_reg_cond *cond, struct cpx_err *err)
+{
+	if (!cpx_job_name_ok(job->name))
+		return cpx_registry_swap(r, job, err);
+	return r->ops->swap(r->be, job, cond, err);
+}
+
+int cpx_registry_spec(struct cpx_registry *r, const char *name, char **out, struct cpx_err *err)
+{
+	if (!r->ops->spec || !cpx_job_name_ok(name))
+		return cpx_err_set(err, CPX_E_NOENT, "job '%.80s' has no specification", name);
+	return r->ops->spec(r->be, name, out, err);
 }
 
 int cpx_registry_remove(struct cpx_registry *r, const char *name, uint64_t version,
@@ -322,6 +333,8 @@ int cpx_registry_list(struct cpx_registry *r, char ***names, struct cpx_err *err
 
 void cpx_registry_fence(struct cpx_registry *r, const char *node, int64_t lease)
 {
+	snprintf(r->node, sizeof(r->node), "%s", node);
+	r->lease = lease;
 	if (r->ops->fence)
 		r->ops->fence(r->be, node, lease);
 }
@@ -379,7 +392,9 @@ int cpx_registry_change(struct cpx_registry *r, const char *name, cpx_reg_change
 }
 
 struct commit {
+	struct cpx_registry *r;
 	uint64_t epoch;
+	int64_t lease;
 	const struct cpx_reg_gen *gen;
 	struct cpx_failures node;
 	struct cpx_gen_id *dead;
@@ -409,25 +424,38 @@ static bool is_pinned(const struct cpx_reg_job *job, const struct cpx_gen_id *id
 	return false;
 }
 
-static void drop_dead_pins(struct cpx_reg_job *job)
+/* PIDs mean something on the holder's node alone; for others its lease has to do. */
+static bool pin_lives(struct cpx_registry *r, const struct cpx_reg_pin *p)
+{
+	struct cpx_reg_node node;
+	int rc;
+
+	if (!strcmp(p->node, r->node))
+		return cpx_live_check(&p->holder);
+	rc = cpx_registry_node(r, p->node, &node, NULL);
+	return rc < 0 ? rc != CPX_E_NOENT : node.lease == p->lease;
+}
+
+static void drop_dead_pins(struct cpx_registry *r, struct cpx_reg_job *job)
 {
 	uint32_t n = 0;
 
 	for (uint32_t i = 0; i < job->npins; i++)
-		if (cpx_live_check(&job->pins[i].holder))
+		if (pin_lives(r, &job->pins[i]))
 			job->pins[n++] = job->pins[i];
 	memset(job->pins + n, 0, (job->npins - n) * sizeof(job->pins[0]));
 	job->npins = n;
 }
 
-int cpx_reg_retain(struct cpx_reg_job *job, struct cpx_gen_id *dead)
+/* Take out what nothing keeps. Return: how many; @dead may be NULL. */
+int cpx_reg_retain(struct cpx_registry *r, struct cpx_reg_job *job, struct cpx_gen_id *dead)
 {
 	int64_t when[CPX_REG_GENS];
 	uint8_t keep[CPX_REG_GENS];
 	uint32_t n = 0;
 	int ndead = 0;
 
-	drop_dead_pins(job);
+	drop_dead_pins(r, job);
 	for (uint32_t i = 0; i < job->ngens; i++)
 		when[i] = job->gens[i].realtime_ns;
 	cpx_retain(&job->keep, when, job->ngens, keep);
@@ -468,6 +496,10 @@ static int put_head(struct cpx_reg_job *job, void *ctx, struct cpx_err *err)
 				   "job '%s' has been placed anew (epoch %llu, not %llu)",
 				   job->name, (unsigned long long)job->epoch,
 				   (unsigned long long)c->epoch);
+	if (job->lease != c->lease)
+		return cpx_err_set(err, CPX_E_CONFLICT,
+				   "job '%s' is not this node's under the lease it has",
+				   job->name);
 	if (job->ngens && !older(&job->gens[0].id, &c->gen->id))
 		return cpx_err_set(err, CPX_E_CONFLICT, "job '%s' has a newer head", job->name);
 	if (job->ngens == CPX_REG_GENS)
@@ -477,16 +509,17 @@ static int put_head(struct cpx_reg_job *job, void *ctx, struct cpx_err *err)
 	job->gens[0] = *c->gen;
 	job->ngens++;
 	job->checkpoints++;
+	job->placing.tries = job->placing.nrefused = job->placing.skip = 0;
 	learn(job, &c->gen->seen, &c->node);
-	c->ndead = cpx_reg_retain(job, c->dead);
+	c->ndead = cpx_reg_retain(c->r, job, c->dead);
 	return 0;
 }
 
-int cpx_registry_commit(struct cpx_registry *r, const char *name, uint64_t epoch,
+int cpx_registry_commit(struct cpx_registry *r, const char *name, uint64_t epoch, int64_t lease,
 			const struct cpx_reg_gen *gen, struct cpx_gen_id *dead,
 			struct cpx_reg_job *out, struct cpx_err *err)
 {
-	struct commit c = { .epoch = epoch, .gen = gen, .dead = dead };
+	struct commit c = { .r = r, .epoch = epoch, .lease = lease, .gen = gen, .dead = dead };
 	struct cpx_reg_past past;
 	int rc;
 
@@ -498,6 +531,7 @@ int cpx_registry_commit(struct cpx_registry *r, const char *name, uint64_t epoch
 }
 
 struct replacement {
+	struct cpx_registry *r;
 	uint64_t epoch;
 	const struct cpx_gen_id *old, *copy;
 };
@@ -509,7 +543,7 @@ static int put_copy(struct cpx_reg_job *job, void *ctx, struct cpx_err *err)
 	if (job->epoch != c->epoch || !job->ngens ||
 	    strcmp(job->gens[0].id.nonce, c->old->nonce) != 0)
 		return cpx_err_set(err, CPX_E_CONFLICT, "job '%s' has a newer head", job->name);
-	drop_dead_pins(job);
+	drop_dead_pins(c->r, job);
 	if (is_pinned(job, &job->gens[0].id))
 		return cpx_err_set(err, CPX_E_BUSY, "the head of job '%s' is being read",
 				   job->name);
@@ -521,7 +555,7 @@ int cpx_registry_replace_head(struct cpx_registry *r, const char *name, uint64_t
 			      const struct cpx_gen_id *old, const struct cpx_gen_id *copy,
 			      struct cpx_reg_job *out, struct cpx_err *err)
 {
-	struct replacement c = { .epoch = epoch, .old = old, .copy = copy };
+	struct replacement c = { .r = r, .epoch = epoch, .old = old, .copy = copy };
 
 	return cpx_registry_change(r, name, put_copy, &c, out, err);
 }
@@ -529,6 +563,7 @@ int cpx_registry_replace_head(struct cpx_registry *r, const char *name, uint64_t
 /* --- pins ---------------------------------------------------------------------------- */
 
 struct pinning {
+	struct cpx_registry *r;
 	uint64_t epoch, seq;
 	const char *why;
 	struct cpx_live self;
@@ -547,7 +582,7 @@ static int add_pin(struct cpx_reg_job *job, void *ctx, struct cpx_err *err)
 		return cpx_err_set(err, CPX_E_NOENT,
 				   "job '%s' has no such image; see `chpox_ctl images %s`",
 				   job->name, job->name);
-	drop_dead_pins(job);
+	drop_dead_pins(p->r, job);
 	if (job->npins == CPX_REG_PINS)
 		return cpx_err_set(
 			err, CPX_E_BUSY,
@@ -556,7 +591,9 @@ static int add_pin(struct cpx_reg_job *job, void *ctx, struct cpx_err *err)
 	p->gen = job->gens[i];
 	job->pins[job->npins] = (struct cpx_reg_pin){ .epoch = p->gen.id.epoch,
 						      .seq = p->gen.id.seq,
-						      .holder = p->self };
+						      .holder = p->self,
+						      .lease = p->r->lease };
+	strcpy(job->pins[job->npins].node, p->r->node);
 	snprintf(job->pins[job->npins++].why, sizeof(job->pins[0].why), "%s", p->why);
 	return 0;
 }
@@ -564,7 +601,7 @@ static int add_pin(struct cpx_reg_job *job, void *ctx, struct cpx_err *err)
 int cpx_registry_pin(struct cpx_registry *r, const char *name, uint64_t epoch, uint64_t seq,
 		     const char *why, struct cpx_reg_gen *out, struct cpx_err *err)
 {
-	struct pinning p = { .epoch = epoch, .seq = seq, .why = why };
+	struct pinning p = { .r = r, .epoch = epoch, .seq = seq, .why = why };
 	int rc = cpx_live_of(getpid(), &p.self, err);
 
 	if (rc >= 0)
@@ -606,14 +643,14 @@ static int drop(struct cpx_reg_job *job, void *ctx, struct cpx_err *err)
 	struct commit *c = ctx;
 
 	(void)err;
-	c->ndead = cpx_reg_retain(job, c->dead);
+	c->ndead = cpx_reg_retain(c->r, job, c->dead);
 	return 0;
 }
 
 int cpx_registry_drop(struct cpx_registry *r, const char *name, struct cpx_gen_id *dead,
 		      struct cpx_reg_job *out, struct cpx_err *err)
 {
-	struct commit c = { .dead = dead };
+	struct commit c = { .r = r, .dead = dead };
 	int rc = cpx_registry_change(r, name, drop, &c, out, err);
 
 	return rc < 0 ? rc : c.ndead;

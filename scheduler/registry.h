@@ -7,7 +7,8 @@
  * one larger, and a keeper that finds another epoch than its own has lost the job and may not
  * commit.
  *
- * Two back ends: registry_embedded.c for one machine, registry_etcd.c for several. Any process
+ * Two back ends: registry_embedded.c for one machine, registry_etcd.c for several (with what
+ * nodes know of each other in registry_nodes.h). Any process
  * with access may open the registry; calls may come from several processes at once. Not
  * thread-safe on one handle. All calls block: embedded for a few fsyncs, etcd for at most
  * CPX_ETCD_BUDGET_MS. Errors of etcd: CPX_E_IO when it cannot be reached, CPX_E_TIMEOUT when it
@@ -38,9 +39,11 @@ struct cpx_registry;
 enum cpx_job_state {
 	CPX_JOB_QUEUED = 0, /* known, its processes never ran */
 	CPX_JOB_RUNNING,
-	CPX_JOB_STOPPED, /* ended by checkpoint --kill; can be restarted */
-	CPX_JOB_DONE,	 /* ended by itself, with a status */
-	CPX_JOB_FAILED,	 /* killed from outside, or could not be started or restarted */
+	CPX_JOB_STOPPED,    /* ended by checkpoint --kill; can be restarted */
+	CPX_JOB_DONE,	    /* ended by itself, with a status */
+	CPX_JOB_FAILED,	    /* killed from outside, or could not be started or restarted */
+	CPX_JOB_MOVING,	    /* in a cluster: given up by its owner, for another */
+	CPX_JOB_RECOVERING, /* .. its owner is gone, or could not start it */
 	CPX_JOB_STATES,
 };
 
@@ -59,7 +62,25 @@ struct cpx_reg_gen {
 struct cpx_reg_pin {
 	uint64_t epoch, seq; /* of the generation */
 	struct cpx_live holder;
+	char node[CPX_JOB_NAME_MAX]; /* the holder's, and its lease; "": the only one */
+	int64_t lease;
 	char why[16]; /* "restore", "export", …; for people */
+};
+
+#define CPX_REG_REFUSED 8 /* nodes a record remembers as having failed */
+
+/* What the nodes of a cluster decide by (core.h); all zero with an embedded registry. */
+struct cpx_reg_placing {
+	char place[CPX_JOB_NAME_MAX]; /* who may acquire it, or whom the owner may leave it for
+				       */
+	char want[CPX_JOB_NAME_MAX];  /* the node a user asks for */
+	bool halt;		      /* a user wants it checkpointed and stopped */
+	bool pinned;		      /* not moved to spread load */
+	uint32_t skip;		      /* the newest generations that are passed over */
+	uint32_t tries, why;	      /* starts that failed; enum cpx_core_why */
+	uint64_t needs;		      /* features, all of which a node must have */
+	uint32_t nrefused;
+	char refused[CPX_REG_REFUSED][CPX_JOB_NAME_MAX];
 };
 
 struct cpx_reg_job {
@@ -72,7 +93,8 @@ struct cpx_reg_job {
 	int status;		     /* as wait() gives it */
 	char reason[200];	     /* of FAILED, for people */
 	char node[CPX_JOB_NAME_MAX]; /* where it runs or ran last; "": the only one there is */
-	int64_t lease;		     /* that node's, when the job was acquired */
+	int64_t lease; /* that node's, when the job was acquired; 0: it has no owner */
+	struct cpx_reg_placing placing;
 	bool marked; /* was running when it was marked: no command to start again */
 	bool tty;
 	int64_t every_ns; /* 0: only when asked for, -1: chosen by cost and failures .. */
@@ -98,6 +120,7 @@ struct cpx_reg_node {
 	char boot[37];
 	char place[40]; /* of its state directory: device and inode */
 	int64_t joined_ns;
+	uint32_t flags; /* CPX_NODE_*, as cpx_registry_nodes() gives them; else 0 */
 };
 
 typedef void (*cpx_reg_each)(const struct cpx_reg_job *job, void *ctx);
@@ -110,14 +133,26 @@ struct cpx_reg_past {
 	char failed_boot[CPX_BOOT_ID]; /* boot that ended in the last failure counted */
 };
 
+/* What must hold besides the record's version for a write to be done. */
+struct cpx_reg_cond {
+	const char *alive_node; /* has just that lease; NULL: any */
+	int64_t alive_lease;
+	const char *gone_node; /* has not that lease; NULL: any */
+	int64_t gone_lease;
+	const char *spec; /* a new job's, stored with the record (NULL: none) */
+};
+
 struct cpx_reg_ops {
 	int (*get)(void *be, const char *name, struct cpx_reg_job *out, struct cpx_err *err);
-	int (*swap)(void *be, struct cpx_reg_job *job, struct cpx_err *err);
+	int (*swap)(void *be, struct cpx_reg_job *job, const struct cpx_reg_cond *cond,
+		    struct cpx_err *err);
 	int (*remove)(void *be, const char *name, uint64_t version, struct cpx_err *err);
 	int (*list)(void *be, char ***names, struct cpx_err *err);
 	int (*each)(void *be, cpx_reg_each fn, void *ctx, struct cpx_err *err); /* or NULL */
 	int (*node)(void *be, const char *name, struct cpx_reg_node *out, struct cpx_err *err);
 	void (*fence)(void *be, const char *node, int64_t lease);
+	/* What a job runs; NULL: not kept here. */
+	int (*spec)(void *be, const char *name, char **out, struct cpx_err *err);
 	/* This node's past, or both NULL; all zero where there is none. */
 	int (*past_get)(void *be, struct cpx_reg_past *out, struct cpx_err *err);
 	/* Let @fn change it, alone; it returns whether it did. */
@@ -169,8 +204,21 @@ int cpx_registry_get(struct cpx_registry *r, const char *name, struct cpx_reg_jo
  * none). On success it has a new, larger version. Return: 0, CPX_E_CONFLICT, CPX_E_EXIST, …
  */
 int cpx_registry_swap(struct cpx_registry *r, struct cpx_reg_job *job, struct cpx_err *err);
+/*
+ * cpx_registry_swap_if() - the same, if @cond holds as well (not with the embedded one).
+ * CPX_E_GONE: it does not. The handle's fence is not looked at.
+ */
+int cpx_registry_swap_if(struct cpx_registry *r, struct cpx_reg_job *job,
+			 const struct cpx_reg_cond *cond, struct cpx_err *err);
 int cpx_registry_remove(struct cpx_registry *r, const char *name, uint64_t version,
 			struct cpx_err *err);
+
+/*
+ * cpx_registry_spec() - what the job runs, as it was given with its first record; the caller
+ * frees it. CPX_E_NOENT: the job has none, or this registry keeps none.
+ */
+int cpx_registry_spec(struct cpx_registry *r, const char *name, char **out,
+		      struct cpx_err *err);
 
 /* Names of all jobs, sorted. Return: number; free with cpx_registry_names_free(). */
 int cpx_registry_list(struct cpx_registry *r, char ***names, struct cpx_err *err);
@@ -199,13 +247,14 @@ int cpx_registry_past_seen(struct cpx_registry *r, const char *boot, int64_t boo
 int cpx_registry_past_failed(struct cpx_registry *r, const char *boot, struct cpx_err *err);
 
 /*
- * cpx_registry_commit() - make @gen the head, as the owner at @epoch, and learn from what it
- * cost. Twice is once.
+ * cpx_registry_commit() - make @gen the head, as the owner at @epoch under @lease (0:
+ * embedded), and learn from what it cost. What was written down of failed starts is over. Twice
+ * is once.
  * @dead: generations that are kept no longer, to be removed from the store by the caller;
  * room for CPX_REG_GENS. Return: their number, CPX_E_CONFLICT where the epoch has moved on,
  * CPX_E_TIMEOUT where @gen may be the head or not: it must be kept.
  */
-int cpx_registry_commit(struct cpx_registry *r, const char *name, uint64_t epoch,
+int cpx_registry_commit(struct cpx_registry *r, const char *name, uint64_t epoch, int64_t lease,
 			const struct cpx_reg_gen *gen, struct cpx_gen_id *dead,
 			struct cpx_reg_job *out, struct cpx_err *err);
 
@@ -254,7 +303,7 @@ const char *cpx_job_state_name(enum cpx_job_state s);
  * cpx_reg_retain() - take out of @job what neither retention nor a living pin keeps; nothing is
  * stored. @dead: as in cpx_registry_commit(); may be NULL. Return: how many.
  */
-int cpx_reg_retain(struct cpx_reg_job *job, struct cpx_gen_id *dead);
+int cpx_reg_retain(struct cpx_registry *r, struct cpx_reg_job *job, struct cpx_gen_id *dead);
 
 /* Pure: bounds of `every auto`, the defaults where the record has none. */
 struct cpx_interval_bounds cpx_reg_bounds(const struct cpx_reg_job *job);

@@ -142,13 +142,15 @@ static int write_record(struct embedded *e, const struct cpx_reg_job *job, struc
 		   : 0;
 }
 
-static int embedded_swap(void *be, struct cpx_reg_job *job, struct cpx_err *err)
+static int embedded_swap(void *be, struct cpx_reg_job *job, const struct cpx_reg_cond *cond,
+			 struct cpx_err *err)
 {
 	struct embedded *e = be;
 	CPX_AUTO_FD held = lock(e, err);
 	struct cpx_reg_job now;
 	int r;
 
+	(void)cond;
 	if (held < 0)
 		return held;
 	r = embedded_get(e, job->name, &now, err);

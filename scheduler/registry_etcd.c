@@ -19,22 +19,12 @@
 #include "../chpox/base/err.h"
 #include "../chpox/base/fd.h"
 #include "../chpox/base/log.h"
-#include "etcd_http.h"
 #include "node_lease.h"
 #include "proto.h"
-#include "registry_back.h"
-#include "registry_seal.h"
+#include "registry_etcd.h"
 
 #define PAGE 500
 #define JOBS_MAX 100000
-
-struct etcd {
-	struct cpx_etcd_conn *conn;
-	struct cpx_cluster_key key;
-	char prefix[128];
-	char fence_node[CPX_JOB_NAME_MAX]; /* "": none */
-	int64_t fence_lease;
-};
 
 int cpx_reg_etcd_open(const char *url, const char *key_file, void **be, struct cpx_err *err)
 {
@@ -77,17 +67,16 @@ static void etcd_fence(void *be, const char *node, int64_t lease)
 	e->fence_lease = lease;
 }
 
-static void path_of(const struct etcd *e, const char *kind, const char *name,
-		    char out[CPX_ETCD_KEY_MAX])
+void etcd_path(const struct etcd *e, const char *kind, const char *name,
+	       char out[CPX_ETCD_KEY_MAX])
 {
 	snprintf(out, CPX_ETCD_KEY_MAX, "%s/%s/%s", e->prefix, kind, name);
 }
 
 /* --- reading ------------------------------------------------------------------------- */
 
-/* @nonce: the one of its write. */
-static int open_record(const struct etcd *e, const struct cpx_etcd_kv *kv, const char *name,
-		       struct cpx_reg_job *out, char nonce[CPX_SEAL_NONCE], struct cpx_err *err)
+int etcd_open_record(const struct etcd *e, const struct cpx_etcd_kv *kv, const char *name,
+		     struct cpx_reg_job *out, char nonce[CPX_SEAL_NONCE], struct cpx_err *err)
 {
 	struct cpx_reg_job job;
 	const char *body;
@@ -110,8 +99,7 @@ static int open_record(const struct etcd *e, const struct cpx_etcd_kv *kv, const
 	return 0;
 }
 
-static int read_range(struct etcd *e, json_t *req, struct cpx_etcd_kvs *out,
-		      struct cpx_err *err)
+int etcd_read(struct etcd *e, json_t *req, struct cpx_etcd_kvs *out, struct cpx_err *err)
 {
 	json_t *answer;
 	int r = cpx_etcd_call(e->conn, "/v3/kv/range", req, &answer, NULL, err);
@@ -123,11 +111,10 @@ static int read_range(struct etcd *e, json_t *req, struct cpx_etcd_kvs *out,
 	return r;
 }
 
-/* The one key @path. Return: 1, 0: it is not there, or CPX_E_*. */
-static int read_key(struct etcd *e, const char *path, struct cpx_etcd_kvs *out,
-		    struct cpx_err *err)
+int etcd_read_key(struct etcd *e, const char *path, struct cpx_etcd_kvs *out,
+		  struct cpx_err *err)
 {
-	int r = read_range(e, cpx_etcd_range(path, strlen(path), NULL, 0, 0, false), out, err);
+	int r = etcd_read(e, cpx_etcd_range(path, strlen(path), NULL, 0, 0, false), out, err);
 
 	if (r < 0)
 		return r;
@@ -144,13 +131,13 @@ static int etcd_get(void *be, const char *name, struct cpx_reg_job *out, struct 
 	struct cpx_etcd_kvs kvs;
 	int r;
 
-	path_of(e, "jobs", name, path);
-	r = read_key(e, path, &kvs, err);
+	etcd_path(e, "jobs", name, path);
+	r = etcd_read_key(e, path, &kvs, err);
 	if (r == 0)
 		return cpx_err_set(err, CPX_E_NOENT, "there is no job '%s'", name);
 	if (r < 0)
 		return r;
-	r = open_record(e, &kvs.kv[0], name, out, nonce, err);
+	r = etcd_open_record(e, &kvs.kv[0], name, out, nonce, err);
 	cpx_etcd_kvs_free(&kvs);
 	return r;
 }
@@ -162,8 +149,8 @@ static int etcd_node(void *be, const char *name, struct cpx_reg_node *out, struc
 	struct cpx_etcd_kvs kvs;
 	int r;
 
-	path_of(e, "nodes", name, path);
-	r = read_key(e, path, &kvs, err);
+	etcd_path(e, "nodes", name, path);
+	r = etcd_read_key(e, path, &kvs, err);
 	if (r == 0)
 		return cpx_err_set(err, CPX_E_NOENT, "there is no node '%s'", name);
 	if (r < 0)
@@ -188,13 +175,12 @@ static int each_page(struct etcd *e, bool keys_only,
 	size_t len, skip, n = 0;
 	int r = 0;
 
-	path_of(e, "jobs", "", path);
+	etcd_path(e, "jobs", "", path);
 	cpx_etcd_prefix_end(path, end);
 	skip = len = strlen(path);
 	memcpy(from, path, len + 1);
 	while (r >= 0 && more) {
-		r = read_range(e, cpx_etcd_range(from, len, end, PAGE, 0, keys_only), &kvs,
-			       err);
+		r = etcd_read(e, cpx_etcd_range(from, len, end, PAGE, 0, keys_only), &kvs, err);
 		if (r < 0)
 			break;
 		for (size_t i = 0; r >= 0 && i < kvs.n; i++) {
@@ -272,7 +258,7 @@ static int give(struct etcd *e, const struct cpx_etcd_kv *kv, const char *name, 
 	if (!cpx_job_name_ok(name))
 		return 0;
 	/* one bad record does not hide the others */
-	if (open_record(e, kv, name, &job, nonce, err) < 0) {
+	if (etcd_open_record(e, kv, name, &job, nonce, err) < 0) {
 		cpx_log_error("%s", err ? err->msg : name);
 		return 0;
 	}
@@ -292,57 +278,97 @@ static int etcd_each(void *be, cpx_reg_each fn, void *ctx, struct cpx_err *err)
 
 /* --- writing ------------------------------------------------------------------------- */
 
-static int no_lease(const struct etcd *e, struct cpx_err *err)
+static int no_lease(const char *node, struct cpx_err *err)
 {
 	return cpx_err_set(err, CPX_E_GONE, "node '%s' has lost its lease: it may not write",
-			   e->fence_node);
+			   node);
 }
 
-/* Why a transaction on @name was not done: @o holds the record and the node's key. */
-static int refused(const struct etcd *e, const char *name, uint64_t version,
-		   const struct cpx_etcd_outcome *o, struct cpx_err *err)
+/* A write under way: its conditions, and what is read where they do not hold. */
+struct write {
+	const char *name; /* of the job */
+	uint64_t version;
+	struct cpx_reg_cond cond;
+	char path[CPX_ETCD_KEY_MAX], spec[CPX_ETCD_KEY_MAX];
+	char alive[CPX_ETCD_KEY_MAX], gone[CPX_ETCD_KEY_MAX];
+	struct cpx_etcd_cmp cmp[3];
+	size_t ncmp;
+};
+
+static void begin_write(const struct etcd *e, const char *name, uint64_t version,
+			const struct cpx_reg_cond *cond, struct write *w)
+{
+	memset(w, 0, sizeof(*w));
+	w->name = name;
+	w->version = version;
+	etcd_path(e, "jobs", name, w->path);
+	etcd_path(e, "specs", name, w->spec);
+	if (cond) {
+		w->cond = *cond;
+	} else if (*e->fence_node) {
+		w->cond.alive_node = e->fence_node;
+		w->cond.alive_lease = e->fence_lease;
+	}
+	w->cmp[w->ncmp++] =
+		(struct cpx_etcd_cmp){ w->path, version ? CPX_ETCD_MOD : CPX_ETCD_CREATE,
+				       (int64_t)version };
+	if (w->cond.alive_node) {
+		etcd_path(e, "nodes", w->cond.alive_node, w->alive);
+		w->cmp[w->ncmp++] =
+			(struct cpx_etcd_cmp){ w->alive, CPX_ETCD_LEASE, w->cond.alive_lease };
+	}
+	if (w->cond.gone_node) {
+		etcd_path(e, "nodes", w->cond.gone_node, w->gone);
+		w->cmp[w->ncmp++] = (struct cpx_etcd_cmp){ w->gone, CPX_ETCD_NOT_LEASE,
+							   w->cond.gone_lease };
+	}
+}
+
+/* Why a write was not done: @o holds the record, and the keys of the nodes in its conditions.
+ */
+static int refused(const struct write *w, const struct cpx_etcd_outcome *o, struct cpx_err *err)
 {
 	const struct cpx_etcd_kvs *rec = &o->got[0], *node = &o->got[1];
 	uint64_t now = rec->n ? (uint64_t)rec->kv[0].mod_rev : 0;
 
-	if (now != version && !now)
-		return cpx_err_set(err, CPX_E_NOENT, "there is no job '%s'", name);
-	if (now != version && !version)
-		return cpx_err_set(err, CPX_E_EXIST, "there is a job '%s' already", name);
-	if (now != version)
-		return cpx_err_set(err, CPX_E_CONFLICT, "job '%s' was changed meanwhile", name);
-	if (*e->fence_node && (!node->n || node->kv[0].lease != e->fence_lease))
-		return no_lease(e, err);
+	if (now != w->version && !now)
+		return cpx_err_set(err, CPX_E_NOENT, "there is no job '%s'", w->name);
+	if (now != w->version && !w->version)
+		return cpx_err_set(err, CPX_E_EXIST, "there is a job '%s' already", w->name);
+	if (now != w->version)
+		return cpx_err_set(err, CPX_E_CONFLICT, "job '%s' was changed meanwhile",
+				   w->name);
+	if (w->cond.alive_node && (!node->n || node->kv[0].lease != w->cond.alive_lease))
+		return no_lease(w->cond.alive_node, err);
+	if (w->cond.gone_node)
+		return cpx_err_set(err, CPX_E_GONE, "node '%s' has its lease still",
+				   w->cond.gone_node);
 	return cpx_err_set(err, CPX_E_FORMAT, "etcd refuses a write and does not say why");
 }
 
-/* Conditions: version and fence. Return: outcome, @then done or the two keys read. */
-static int transact(struct etcd *e, const char *path, uint64_t version,
-		    const struct cpx_etcd_op *then, struct cpx_etcd_outcome *o,
-		    struct cpx_err *err)
+/* Return: outcome, @then done or the keys of the conditions read. */
+static int transact(struct etcd *e, const struct write *w, const struct cpx_etcd_op *then,
+		    size_t nthen, struct cpx_etcd_outcome *o, struct cpx_err *err)
 {
-	char node[CPX_ETCD_KEY_MAX];
-	const struct cpx_etcd_cmp cmp[2] = {
-		{ path, version ? CPX_ETCD_MOD : CPX_ETCD_CREATE, (int64_t)version },
-		{ node, CPX_ETCD_LEASE, e->fence_lease },
+	const struct cpx_etcd_op reads[3] = {
+		{ .kind = CPX_ETCD_GET, .key = w->path },
+		{ .kind = CPX_ETCD_GET, .key = w->ncmp > 1 ? w->cmp[1].key : NULL },
+		{ .kind = CPX_ETCD_GET, .key = w->gone },
 	};
-	const struct cpx_etcd_op reads[2] = { { .kind = CPX_ETCD_GET, .key = path },
-					      { .kind = CPX_ETCD_GET, .key = node } };
-	size_t n = *e->fence_node ? 2 : 1;
 	json_t *answer;
 	int r;
 
 	/* to etcd a key that is not there has lease 0 */
-	if (*e->fence_node && !e->fence_lease)
-		return no_lease(e, err);
-	path_of(e, "nodes", e->fence_node, node);
-	r = cpx_etcd_call(e->conn, "/v3/kv/txn", cpx_etcd_txn(cmp, n, then, 1, reads, n),
-			  &answer, NULL, err);
+	if (w->cond.alive_node && !w->cond.alive_lease)
+		return no_lease(w->cond.alive_node, err);
+	r = cpx_etcd_call(e->conn, "/v3/kv/txn",
+			  cpx_etcd_txn(w->cmp, w->ncmp, then, nthen, reads, w->ncmp), &answer,
+			  NULL, err);
 	if (r < 0)
 		return r;
 	r = cpx_etcd_take_txn(answer, o, err);
 	json_decref(answer);
-	if (r >= 0 && !o->succeeded && o->n != n) {
+	if (r >= 0 && !o->succeeded && o->n != w->ncmp) {
 		cpx_etcd_outcome_free(o);
 		r = CPX_E_FORMAT;
 	}
@@ -352,58 +378,102 @@ static int transact(struct etcd *e, const char *path, uint64_t version,
 	return r;
 }
 
-static int etcd_swap(void *be, struct cpx_reg_job *job, struct cpx_err *err)
+static int seal(struct etcd *e, const char *path, const char *nonce, const char *body,
+		struct cpx_etcd_op *put, char **value, struct cpx_err *err)
+{
+	*value = body ? cpx_seal_make(&e->key, path, nonce, body) : NULL;
+	if (!*value)
+		return cpx_err_set(err, CPX_E_NOMEM, "out of memory");
+	*put = (struct cpx_etcd_op){
+		.kind = CPX_ETCD_PUT, .key = path, .value = *value, .len = strlen(*value)
+	};
+	if (put->len > CPX_ETCD_VALUE_MAX)
+		return cpx_err_set(err, CPX_E_LIMIT,
+				   "arguments and environment are too long for the registry: "
+				   "%zu bytes, %u are allowed",
+				   put->len, CPX_ETCD_VALUE_MAX);
+	return 0;
+}
+
+static int etcd_swap(void *be, struct cpx_reg_job *job, const struct cpx_reg_cond *cond,
+		     struct cpx_err *err)
 {
 	struct etcd *e = be;
-	char path[CPX_ETCD_KEY_MAX], nonce[CPX_SEAL_NONCE], found[CPX_SEAL_NONCE];
+	char nonce[CPX_SEAL_NONCE], found[CPX_SEAL_NONCE];
 	json_t *j = cpx_reg_encode(job);
 	CPX_AUTO_FREE char *body = j ? json_dumps(j, JSON_COMPACT) : NULL;
 	CPX_AUTO_FREE char *value = NULL;
-	struct cpx_etcd_op put = { .kind = CPX_ETCD_PUT, .key = path };
+	CPX_AUTO_FREE char *spec = NULL;
+	struct cpx_etcd_op put[2];
 	struct cpx_etcd_outcome o;
 	struct cpx_reg_job now;
+	struct write w;
+	bool two = cond && cond->spec;
 	int r;
 
 	json_decref(j);
-	path_of(e, "jobs", job->name, path);
+	begin_write(e, job->name, job->version, cond, &w);
 	if (cpx_seal_nonce(nonce) < 0)
 		return cpx_err_set(err, CPX_E_SYS, "no random numbers");
-	value = body ? cpx_seal_make(&e->key, path, nonce, body) : NULL;
-	if (!value)
-		return cpx_err_set(err, CPX_E_NOMEM, "out of memory");
-	put.value = value;
-	put.len = strlen(value);
-	r = transact(e, path, job->version, &put, &o, err);
+	r = seal(e, w.path, nonce, body, &put[0], &value, err);
+	if (r >= 0 && two)
+		r = seal(e, w.spec, nonce, cond->spec, &put[1], &spec, err);
+	if (r >= 0)
+		r = transact(e, &w, put, two ? 2 : 1, &o, err);
 	if (r < 0)
 		return r;
 	if (o.succeeded)
 		job->version = (uint64_t)o.revision;
 	else if (o.got[0].n &&
-		 open_record(e, &o.got[0].kv[0], job->name, &now, found, NULL) >= 0 &&
+		 etcd_open_record(e, &o.got[0].kv[0], job->name, &now, found, NULL) >= 0 &&
 		 !strcmp(found, nonce))
 		job->version = now.version; /* an attempt that got no answer */
 	else
-		r = refused(e, job->name, job->version, &o, err);
+		r = refused(&w, &o, err);
 	cpx_etcd_outcome_free(&o);
 	return r;
 }
 
 static int etcd_remove(void *be, const char *name, uint64_t version, struct cpx_err *err)
 {
-	struct etcd *e = be;
-	char path[CPX_ETCD_KEY_MAX];
-	const struct cpx_etcd_op del = { .kind = CPX_ETCD_DELETE, .key = path };
+	struct write w;
+	const struct cpx_etcd_op del[2] = { { .kind = CPX_ETCD_DELETE, .key = w.path },
+					    { .kind = CPX_ETCD_DELETE, .key = w.spec } };
 	struct cpx_etcd_outcome o;
 	int r;
 
-	path_of(e, "jobs", name, path);
-	r = transact(e, path, version, &del, &o, err);
+	begin_write(be, name, version, NULL, &w);
+	r = transact(be, &w, del, 2, &o, err);
 	if (r < 0)
 		return r;
 	/* not there: perhaps by an attempt of ours that got no answer */
 	if (!o.succeeded && o.got[0].n)
-		r = refused(e, name, version, &o, err);
+		r = refused(&w, &o, err);
 	cpx_etcd_outcome_free(&o);
+	return r;
+}
+
+static int etcd_spec(void *be, const char *name, char **out, struct cpx_err *err)
+{
+	struct etcd *e = be;
+	char path[CPX_ETCD_KEY_MAX], nonce[CPX_SEAL_NONCE];
+	struct cpx_etcd_kvs kvs;
+	const char *body;
+	int r;
+
+	etcd_path(e, "specs", name, path);
+	r = etcd_read_key(e, path, &kvs, err);
+	if (r == 0)
+		return cpx_err_set(err, CPX_E_NOENT, "job '%s' has no specification", name);
+	if (r < 0)
+		return r;
+	r = cpx_seal_open(&e->key, kvs.kv[0].key, kvs.kv[0].value, kvs.kv[0].value_len, nonce,
+			  &body, err);
+	if (r >= 0) {
+		*out = strndup(body, (size_t)r);
+		r = *out ? 0 : cpx_err_set(err, CPX_E_NOMEM, "out of memory");
+	}
+	cpx_etcd_kvs_free(&kvs);
 	return r;
 }
 
@@ -415,5 +485,6 @@ const struct cpx_reg_ops cpx_reg_etcd_ops = {
 	.each = etcd_each,
 	.node = etcd_node,
 	.fence = etcd_fence,
+	.spec = etcd_spec,
 	.close = etcd_close,
 };

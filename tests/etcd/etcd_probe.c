@@ -109,7 +109,7 @@ static int commit(char **a)
 
 		snprintf(g.id.job, sizeof(g.id.job), "%s", a[0]);
 		snprintf(g.id.nonce, sizeof(g.id.nonce), "%016x", (unsigned)i);
-		r = cpx_registry_commit(reg, a[0], 1, &g, dead, NULL, &err);
+		r = cpx_registry_commit(reg, a[0], 1, 0, &g, dead, NULL, &err);
 	}
 	return says(r);
 }

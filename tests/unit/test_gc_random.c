@@ -236,7 +236,7 @@ static void commit(struct history *h, struct owner *o)
 		after_crash(h, o);
 		return;
 	}
-	rc = cpx_registry_commit(h->reg, "job", o->epoch, &g, dead, NULL, NULL);
+	rc = cpx_registry_commit(h->reg, "job", o->epoch, 0, &g, dead, NULL, NULL);
 	assert_true(rc >= 0 || rc == CPX_E_CONFLICT);
 	/* only the newest epoch commits */
 	assert_true(rc < 0 || o == &h->owners[h->current]);

@@ -186,10 +186,62 @@ static void what_is_learned_comes_with_the_commit(void **state)
 					.delay_ns = 9000000,
 					.bytes = 1 << 20,
 					.full = true };
-	assert_int_equal(cpx_registry_commit(f->reg, "one", 1, &g, dead, NULL, NULL), 0);
+	assert_int_equal(cpx_registry_commit(f->reg, "one", 1, 0, &g, dead, NULL, NULL), 0);
 	assert_int_equal(cpx_registry_get(f->reg, "one", &got, NULL), 0);
 	assert_int_equal(got.learned.failures.seen_ns, 10000000000);
 	assert_true(got.learned.cost.n == 1 && got.learned.period_ns > 10000000000);
+}
+
+/* In a cluster: what has been decided about a job comes back whole, and a bad name is refused.
+ */
+static void what_nodes_decide_by_is_kept(void **state)
+{
+	struct cpx_reg_job job = new_job("one"), got;
+	json_t *j;
+
+	(void)state;
+	strcpy(job.node, "n1");
+	job.lease = 77;
+	job.state = CPX_JOB_RECOVERING;
+	job.placing = (struct cpx_reg_placing){ .place = "n2",
+						.want = "n3",
+						.halt = true,
+						.pinned = true,
+						.skip = 2,
+						.tries = 3,
+						.why = 4,
+						.needs = 5,
+						.nrefused = 2,
+						.refused = { "n4", "n5" } };
+	j = cpx_reg_encode(&job);
+	assert_int_equal(cpx_reg_decode(j, &got, NULL), 0);
+	assert_memory_equal(&got.placing, &job.placing, sizeof(job.placing));
+	assert_int_equal(got.state, CPX_JOB_RECOVERING);
+	assert_int_equal(got.lease, 77);
+	json_object_set_new(j, "place", json_string("../n2"));
+	assert_int_equal(cpx_reg_decode(j, &got, NULL), CPX_E_FORMAT);
+	json_decref(j);
+}
+
+static void a_commit_is_the_owners_under_its_lease(void **state)
+{
+	struct fixture *f = *state;
+	struct cpx_reg_job job = new_job("one"), got;
+	struct cpx_reg_gen g = gen(1, 1);
+	struct cpx_gen_id dead[CPX_REG_GENS];
+
+	strcpy(job.node, "n1");
+	job.lease = 77;
+	job.placing.tries = 3;
+	job.placing.skip = 1;
+	job.placing.nrefused = 1;
+	strcpy(job.placing.refused[0], "n2");
+	assert_int_equal(cpx_registry_swap(f->reg, &job, NULL), 0);
+	assert_int_equal(cpx_registry_commit(f->reg, "one", 1, 76, &g, dead, NULL, NULL),
+			 CPX_E_CONFLICT);
+	assert_int_equal(cpx_registry_commit(f->reg, "one", 1, 77, &g, dead, &got, NULL), 0);
+	assert_int_equal(got.ngens, 1);
+	assert_int_equal(got.placing.tries + got.placing.skip + got.placing.nrefused, 0);
 }
 
 /* As another program, or an earlier version, may have left it. */
@@ -251,7 +303,7 @@ static void the_head_moves_forward_and_the_old_ones_fall_out(void **state)
 	assert_int_equal(cpx_registry_swap(f->reg, &job, NULL), 0);
 	for (uint64_t i = 1; i <= 3; i++) {
 		g = gen(1, i);
-		assert_int_equal(cpx_registry_commit(f->reg, "one", 1, &g, dead, &job, NULL),
+		assert_int_equal(cpx_registry_commit(f->reg, "one", 1, 0, &g, dead, &job, NULL),
 				 i == 3);
 		assert_int_equal(job.gens[0].id.seq, i);
 	}
@@ -259,13 +311,13 @@ static void the_head_moves_forward_and_the_old_ones_fall_out(void **state)
 	assert_int_equal(job.ngens, 2);
 	assert_int_equal(job.checkpoints, 3);
 	/* the same again: as before, what fell out falls out */
-	assert_int_equal(cpx_registry_commit(f->reg, "one", 1, &g, dead, &job, NULL), 0);
+	assert_int_equal(cpx_registry_commit(f->reg, "one", 1, 0, &g, dead, &job, NULL), 0);
 	assert_int_equal(job.ngens, 2);
 	assert_int_equal(job.checkpoints, 3);
 	/* not backwards */
 	g = gen(1, 3);
 	strcpy(g.id.nonce, "0123456789abcdef");
-	assert_int_equal(cpx_registry_commit(f->reg, "one", 1, &g, dead, NULL, NULL),
+	assert_int_equal(cpx_registry_commit(f->reg, "one", 1, 0, &g, dead, NULL, NULL),
 			 CPX_E_CONFLICT);
 }
 
@@ -282,7 +334,7 @@ static void a_pinned_generation_is_kept_until_its_reader_ends(void **state)
 			 CPX_E_NOENT);
 	for (uint64_t i = 1; i <= 6; i++) {
 		g = gen(1, i);
-		cpx_registry_commit(f->reg, "one", 1, &g, dead, &job, NULL);
+		cpx_registry_commit(f->reg, "one", 1, 0, &g, dead, &job, NULL);
 		if (i == 1) /* ours */
 			assert_int_equal(
 				cpx_registry_pin(f->reg, "one", 1, 1, "test", &got, NULL), 0);
@@ -328,9 +380,9 @@ static void an_old_owner_cannot_commit(void **state)
 
 	assert_int_equal(cpx_registry_swap(f->reg, &job, NULL), 0);
 	assert_int_equal(cpx_registry_change(f->reg, "one", next_epoch, NULL, NULL, NULL), 0);
-	assert_int_equal(cpx_registry_commit(f->reg, "one", 1, &g, dead, NULL, NULL),
+	assert_int_equal(cpx_registry_commit(f->reg, "one", 1, 0, &g, dead, NULL, NULL),
 			 CPX_E_CONFLICT);
-	assert_int_equal(cpx_registry_commit(f->reg, "one", 2, &h, dead, NULL, NULL), 0);
+	assert_int_equal(cpx_registry_commit(f->reg, "one", 2, 0, &h, dead, NULL, NULL), 0);
 }
 
 static int count(struct cpx_reg_job *job, void *ctx, struct cpx_err *err)
@@ -479,6 +531,8 @@ int main(void)
 		T(lists_are_sorted),
 		T(the_head_moves_forward_and_the_old_ones_fall_out),
 		T(what_is_learned_comes_with_the_commit),
+		cmocka_unit_test(what_nodes_decide_by_is_kept),
+		T(a_commit_is_the_owners_under_its_lease),
 		cmocka_unit_test(a_record_that_makes_no_sense_is_refused_and_an_old_one_taken),
 		T(the_node_counts_its_failures_once),
 		T(an_old_owner_cannot_commit),
