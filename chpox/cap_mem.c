@@ -31,6 +31,7 @@
 #include "base/clock.h"
 #include "base/fd.h"
 #include "cap_precopy.h"
+#include "engine.h"
 #include "track.h"
 #include "base/log.h"
 #include "snap_clone.h"
@@ -402,7 +403,7 @@ static int take_exe(struct cpx_cap *c, struct cpx_cap_task *t, struct cpx_rec_mm
 }
 
 /* "VmLck:" in kB. */
-static uint64_t locked_kb(const struct cpx_cap_task *t)
+uint64_t cpx_mem_locked_kb(const struct cpx_cap_task *t)
 {
 	CPX_AUTO_FREE char *text = NULL;
 	const char *p;
@@ -413,49 +414,10 @@ static uint64_t locked_kb(const struct cpx_cap_task *t)
 	return p ? strtoull(p + 7, NULL, 10) : 0;
 }
 
-/*
- * mlockall(MCL_FUTURE) shows nowhere; what a new mapping becomes does: locked, and there at
- * once unless MCL_ONFAULT goes with it. Only asked for where something is locked. A page
- * that is left behind if we die in between is of no harm.
- */
-static int take_mlock_future(struct cpx_mem_mm *mm, struct cpx_err *err)
-{
-	struct cpx_tracee *t = &mm->t->threads[0].t;
-	uint64_t before = locked_kb(mm->t), after, vec;
-	uint8_t there = 1;
-	int64_t addr, ret;
-	int rc = cpx_tcall(t, &addr, err, SYS_mmap, 0, CPX_PAGE, PROT_READ | PROT_WRITE,
-			   MAP_PRIVATE | MAP_ANONYMOUS, (uint64_t)-1, 0);
-
-	if (rc < 0 || addr < 0)
-		return rc;
-	after = locked_kb(mm->t);
-	vec = cpx_tracee_push(t, &there, sizeof(there));
-	rc = cpx_tcall(t, &ret, err, SYS_mincore, (uint64_t)addr, CPX_PAGE, vec);
-	if (rc == 0)
-		rc = cpx_tracee_read(t, vec, &there, sizeof(there), err);
-	cpx_tracee_reset(t);
-	if (rc == 0)
-		rc = cpx_tcall(t, &ret, err, SYS_munmap, (uint64_t)addr, CPX_PAGE);
-	if (after > before)
-		mm->rec->mlock_future = there & 1 ? 1 : 2;
-	return rc;
-}
-
-static int take_brk(struct cpx_mem_mm *mm, struct cpx_err *err)
-{
-	int64_t ret;
-	int rc = cpx_tcall(&mm->t->threads[0].t, &ret, err, SYS_brk, 0);
-
-	if (rc == 0 && ret > 0)
-		mm->rec->brk = (uint64_t)ret;
-	return rc;
-}
-
 static int take_mm(struct cpx_cap *c, struct cpx_mem_mm *mm, struct cpx_err *err)
 {
 	struct cpx_cap_task *t = mm->t;
-	bool locked = locked_kb(t) != 0;
+	bool locked = cpx_mem_locked_kb(t) != 0;
 	int rc;
 
 	mm->rec->id = t->rec->mm_id;
@@ -474,8 +436,7 @@ static int take_mm(struct cpx_cap *c, struct cpx_mem_mm *mm, struct cpx_err *err
 		rc = take_flags(c, mm, t->proc_fd, err);
 	if (rc < 0 || c->dry_run)
 		return rc;
-	rc = take_brk(mm, err);
-	return rc == 0 && locked ? take_mlock_future(mm, err) : rc;
+	return c->engine->space(c, t, mm->rec, locked, err);
 }
 
 /* --- the vDSO ----------------------------------------------------------------------------- */
@@ -591,8 +552,9 @@ static int put_lost(struct cpx_cap *c, struct cpx_mem_mm *mm, struct cpx_err *er
 
 	if (live < 0 || clone < 0)
 		return live < 0 ? live : clone;
-	/* a mapping is missing: its flags cannot be read later */
-	if (!mm->flags_known && total_pages(mm->t->live) != total_pages(mm->t->clone_pid))
+	/* a mapping is missing, or has lost its marks: flags cannot be read later */
+	if (!mm->flags_known && (mm->t->clone_unmarked ||
+				 total_pages(mm->t->live) != total_pages(mm->t->clone_pid)))
 		rc = take_flags(c, mm, mm->t->proc_fd, err);
 	for (size_t i = 0; i < mm->n && rc == 0; i++) {
 		struct cpx_mem_vma *v = &mm->v[i];
@@ -628,7 +590,8 @@ static int finish_clone(struct cpx_cap *c, struct cpx_err *err)
 	for (size_t i = 0; i < m->nmms && rc == 0; i++) {
 		struct cpx_mem_mm *mm = m->mms[i];
 
-		mm->clone = (struct cpx_mem_src){ mm->t->clone_mem_fd, NULL, mm->t->clone_pid };
+		mm->clone = (struct cpx_mem_src){ mm->t->clone_mem_fd, NULL, mm->t->clone_pid,
+						  !c->engine->injects };
 		rc = put_lost(c, mm, err);
 	}
 	return rc == 0 && m->direct ? cpx_image_drain(c->writer, err) : rc;
@@ -672,7 +635,7 @@ static int late_clone(struct cpx_cap *c, struct cpx_err *err)
 	if (rc == 0)
 		rc = cpx_image_drain(c->writer, err);
 	if (rc == 0)
-		cpx_snap_drop(c);
+		c->engine->drop(c);
 	return rc;
 }
 
@@ -848,7 +811,8 @@ static int start_tracking(struct cpx_cap *c, struct cpx_mem_mm *mm, struct cpx_e
 	mm->track = cpx_track_find(c->opts->track, mm->t->pid);
 	if (mm->track)
 		return 0;
-	rc = cpx_track_start(c->opts->track, &mm->t->threads[0].t, &mm->track, err);
+	rc = cpx_track_start(c->opts->track, mm->t->pid,
+			     c->engine->injects ? &mm->t->threads[0].t : NULL, &mm->track, err);
 	return rc == CPX_E_GONE ? rc : 0;
 }
 
@@ -866,7 +830,8 @@ static int mem_task(struct cpx_cap *c, void *priv, struct cpx_cap_task *t, struc
 	mm->parent = parent_mm(c, m, t);
 	m->mms[m->nmms++] = mm;
 	mm->t = t;
-	mm->live = (struct cpx_mem_src){ t->mem_fd, c->dry_run ? NULL : &t->home, t->live };
+	mm->live =
+		(struct cpx_mem_src){ t->mem_fd, c->dry_run ? NULL : &t->home, t->live, false };
 	mm->early = cpx_precopy_find(c->precopy, t->pid);
 	mm->rec = cpx_state_new_rec(c->st, mm);
 	if (!mm->rec)

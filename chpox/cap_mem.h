@@ -28,6 +28,7 @@ struct cpx_mem_src {
 	int mem_fd;		     /* borrowed */
 	const struct cpx_home *home; /* what we wrote there is not shown; NULL: nothing */
 	pid_t pid;
+	bool sparse; /* it ends where a page is not there: that one is zero */
 };
 
 struct cpx_mem_vma {
@@ -144,9 +145,13 @@ int cpx_mem_read_src(void *ctx, uint64_t off, void *buf, size_t len, struct cpx_
 int cpx_mem_left(struct cpx_cap *c, struct cpx_err *err);
 /* Pages that the job has. */
 uint64_t cpx_mem_resident(const struct cpx_cap *c);
+/* Locked memory of a process. */
+uint64_t cpx_mem_locked_kb(const struct cpx_cap_task *t);
 
 /* --- snap_clone.c ----------------------------------------------------------------------- */
 
+/* Private memory in use, bytes: what a snapshot of the process costs at most. */
+uint64_t cpx_mem_private_bytes(pid_t pid);
 /* Bytes that machine and the job's memory cgroup can still give. */
 uint64_t cpx_mem_head_room(pid_t pid);
 

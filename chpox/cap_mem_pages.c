@@ -230,10 +230,38 @@ bool cpx_mem_has_pages(const struct cpx_mem_vma *v)
 
 /* --- to the image ------------------------------------------------------------------------- */
 
+/* A snapshot of the module's ends before each page that is not there. */
+static int read_sparse(const struct cpx_mem_src *s, uint64_t off, uint8_t *buf, size_t len,
+		       struct cpx_err *err)
+{
+	while (len) {
+		ssize_t n = pread(s->mem_fd, buf, len, (off_t)off);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0 && errno == ENXIO) {
+			n = (ssize_t)(CPX_PAGE - off % CPX_PAGE);
+			n = n < (ssize_t)len ? n : (ssize_t)len;
+			memset(buf, 0, (size_t)n);
+		}
+		if (n <= 0)
+			return cpx_err_sys(err, n < 0 ? errno : EIO,
+					   "read the snapshot of a process at 0x%" PRIx64, off);
+		buf += n;
+		off += (uint64_t)n;
+		len -= (size_t)n;
+	}
+	return 0;
+}
+
 int cpx_mem_read_src(void *ctx, uint64_t off, void *buf, size_t len, struct cpx_err *err)
 {
 	const struct cpx_mem_src *s = ctx;
-	ssize_t n = cpx_pread_full(s->mem_fd, buf, len, off);
+	ssize_t n;
+
+	if (s->sparse)
+		return read_sparse(s, off, buf, len, err);
+	n = cpx_pread_full(s->mem_fd, buf, len, off);
 
 	if (n != (ssize_t)len)
 		return cpx_err_sys(err, n < 0 ? errno : ESRCH,

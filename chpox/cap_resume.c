@@ -36,6 +36,7 @@
 #include "base/patch.h"
 #include "base/timed.h"
 #include "capture.h"
+#include "engine.h"
 #include "park.h"
 #include "base/proc_task.h"
 
@@ -370,9 +371,10 @@ static long call_of(const struct ctx *x, const struct cpx_cap_task *t,
 	return cpx_timed_guess(args, code, sizeof(code), seen ? seen->wchan : NULL);
 }
 
-static int note_thread(struct ctx *x, struct search *s, struct cpx_cap_task *t,
+static int note_thread(struct cpx_cap *c, struct search *s, struct cpx_cap_task *t,
 		       struct cpx_cap_thread *th)
 {
+	struct ctx *x = c->resume;
 	const struct user_regs_struct *r = &th->t.regs;
 	struct cpx_rec_thread *rec = th->rec;
 	const struct cpx_timed *d;
@@ -399,6 +401,11 @@ static int note_thread(struct ctx *x, struct search *s, struct cpx_cap_task *t,
 	rec->sys_left_ns = -1;
 	if (!cpx_timed_relative(d, args))
 		return 0;
+	if (c->engine->time_left && c->engine->time_left(c, th, &ns)) {
+		rec->resume = ns < 0 ? CPX_RESUME_REISSUE : CPX_RESUME_TIMED;
+		rec->sys_left_ns = ns;
+		return 0;
+	}
 	if (d->rem >= 0 && args[d->rem] && d->cls == CPX_TIMED_BLOCK) {
 		/* the kernel itself wrote the rest there when the stop came */
 		if (read_span(t, args[d->rem], &ns) == 0) {
@@ -467,7 +474,7 @@ int cpx_cap_resume_note(struct cpx_cap *c, struct cpx_err *err)
 
 	for (size_t i = 0; i < c->ntasks && rc == 0; i++)
 		for (size_t k = 0; k < c->tasks[i]->nthreads && rc == 0; k++)
-			rc = note_thread(c->resume, &s, c->tasks[i], &c->tasks[i]->threads[k]);
+			rc = note_thread(c, &s, c->tasks[i], &c->tasks[i]->threads[k]);
 	if (rc < 0)
 		rc = cpx_err_set(err, rc, "no memory for time-outs");
 	else if (s.n)
@@ -501,10 +508,10 @@ int cpx_cap_resume_running(struct cpx_cap *c, struct cpx_cap_task *t, struct cpx
 			   struct cpx_err *err)
 {
 	struct user_regs_struct regs = th->t.regs;
-	struct iovec iov = { .iov_base = &regs, .iov_len = sizeof(regs) };
 	const struct cpx_timed *d;
 	uint64_t args[6];
 	int64_t left;
+	int arg = -1;
 
 	if ((int64_t)regs.orig_rax < 0 || (int64_t)regs.rax != -EINTR)
 		return 0;
@@ -516,13 +523,13 @@ int cpx_cap_resume_running(struct cpx_cap *c, struct cpx_cap_task *t, struct cpx
 	left = th->rec->sys_left_ns - (cpx_mono_ns() - c->stop_ns);
 	if (left < 0)
 		left = 0;
-	if (th->rec->resume == CPX_RESUME_TIMED && d->form == CPX_TIMED_MS)
+	if (th->rec->resume == CPX_RESUME_TIMED && d->form == CPX_TIMED_MS) {
+		arg = (int)d->arg;
 		cpx_timed_set_arg(&regs, d->arg, (uint64_t)cpx_timed_ms(left));
-	else if (th->rec->resume == CPX_RESUME_TIMED)
+	} else if (th->rec->resume == CPX_RESUME_TIMED) {
 		shorten(c, t, th, d, args, left);
-	if (ptrace(PTRACE_SETREGSET, th->t.tid, (void *)NT_PRSTATUS, &iov) < 0)
-		return cpx_err_sys(err, errno, "put thread %d back into its call", th->t.tid);
-	return 0;
+	}
+	return c->engine->again(c, th, &regs, arg, err);
 }
 
 void cpx_cap_resume_released(struct cpx_cap *c)

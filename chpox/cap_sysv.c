@@ -22,6 +22,7 @@
 
 #include "base/fd.h"
 #include "cap_ipc_kinds.h"
+#include "engine.h"
 
 #ifndef MSG_COPY
 #define MSG_COPY 040000
@@ -151,7 +152,8 @@ static int cap_undo(struct cpx_cap *c, struct cpx_cap_task *t, struct cpx_err *e
 	int64_t ret;
 	int rc;
 
-	if (t->zombie || t->nthreads != 1)
+	/* a tree with such a list is not the module's */
+	if (t->zombie || t->nthreads != 1 || !c->engine->injects)
 		return 0;
 	rc = cpx_tcall(&t->threads[0].t, &ret, err, SYS_unshare, CLONE_SYSVSEM);
 	if (rc < 0 || ret < 0)

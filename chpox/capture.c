@@ -29,10 +29,10 @@
 #include "cap_resume.h"
 #include "cap_precopy.h"
 #include "cap_mem.h"
+#include "engine.h"
 #include "gentle.h"
 #include "pace.h"
 #include "park.h"
-#include "snap_clone.h"
 #include "track.h"
 
 #define PARK_TIMEOUT_NS 10000000000ll
@@ -472,7 +472,9 @@ static int stage_precopy(struct run *r, struct cpx_err *err)
 
 	if (!r->c.incremental || o->after != CPX_AFTER_RUN ||
 	    cpx_track_way(o->track) != CPX_TRACK_WP ||
-	    (o->snapshot != CPX_SNAP_AUTO && o->snapshot != CPX_SNAP_PRECOPY))
+	    (o->snapshot != CPX_SNAP_AUTO && o->snapshot != CPX_SNAP_PRECOPY) ||
+	    /* the module copies in the stop itself */
+	    (o->snapshot == CPX_SNAP_AUTO && !r->c.engine->injects))
 		return 0;
 	return cpx_precopy_run(&r->c, &r->c.precopy, err);
 }
@@ -483,7 +485,7 @@ static int stage_park(struct run *r, struct cpx_err *err)
 	int rc;
 
 	cpx_cap_resume_before(&r->c);
-	rc = cpx_park(r->c.opts->root, timeout ? timeout : PARK_TIMEOUT_NS, &r->park, err);
+	rc = cpx_engine_park(&r->c, &r->park, timeout ? timeout : PARK_TIMEOUT_NS, err);
 	if (rc < 0)
 		return rc;
 	r->parked = true;
@@ -501,7 +503,7 @@ static int stage_registers(struct run *r, struct cpx_err *err)
 
 		for (size_t k = 0; k < t->nthreads; k++) {
 			struct cpx_cap_thread *th = &t->threads[k];
-			int rc = cpx_tracee_save(&th->t, err);
+			int rc = c->engine->registers(c, th, err);
 
 			if (rc == CPX_E_UNSUPPORTED)
 				return cpx_cap_refuse(c, t, err, "%s", "it runs 32-bit code");
@@ -534,12 +536,7 @@ static int stage_homes(struct run *r, struct cpx_err *err)
 			continue;
 		}
 		cpx_track_parked(c->opts->track, t->pid);
-		rc = cpx_home_live(t->live, t->mem_fd, &t->home, err);
-		if (rc == CPX_E_UNSUPPORTED)
-			rc = cpx_cap_refuse(c, t, err, "%s",
-					    err ? err->msg : "no room for calls");
-		if (rc == 0)
-			rc = cpx_home_write(t->mem_fd, &t->home, err);
+		rc = c->engine->settle(c, t, err);
 		if (rc < 0)
 			return rc;
 	}
@@ -608,7 +605,7 @@ static bool copy_is_shorter(struct run *r)
 static int take_clone(struct run *r, struct cpx_err *err)
 {
 	int64_t start = cpx_mono_ns();
-	int rc = cpx_snap_take(&r->c, err);
+	int rc = r->c.engine->snapshot(&r->c, err);
 
 	if (rc < 0)
 		return rc;
@@ -672,14 +669,14 @@ static int give_back(struct run *r, struct cpx_err *err)
 		for (size_t k = 0; k < t->nthreads; k++) {
 			if (!t->threads[k].t.saved)
 				continue;
-			if (cpx_tracee_unborrow(&t->threads[k].t, &first) < 0)
+			if (c->engine->give_back(c, &t->threads[k], &first) < 0)
 				rc = first.code;
 			if (cpx_cap_resume_running(c, t, &t->threads[k], &first) < 0)
 				rc = first.code;
 		}
 	}
 	for (size_t i = 0; i < c->ntasks; i++)
-		if (cpx_home_erase(c->tasks[i]->mem_fd, &c->tasks[i]->home, &first) < 0)
+		if (c->engine->leave(c, c->tasks[i], &first) < 0)
 			rc = first.code;
 	if (rc < 0 && err)
 		*err = first;
@@ -689,24 +686,16 @@ static int give_back(struct run *r, struct cpx_err *err)
 static int release(struct run *r, struct cpx_err *err)
 {
 	struct cpx_cap *c = &r->c;
-	int rc;
+	int rc, rc2;
 
 	if (!r->parked)
 		return 0;
 	rc = give_back(r, err);
-	cpx_park_release(&r->park, false);
+	rc2 = c->engine->release(c, &r->park, false, rc < 0 ? NULL : err);
 	r->parked = false;
 	r->release_ns = cpx_mono_ns();
-	for (size_t i = 0; i < c->ntasks; i++) {
-		bool stop = false;
-
-		for (size_t k = 0; k < c->tasks[i]->nthreads; k++)
-			stop |= c->tasks[i]->threads[k].t.stop_seen;
-		if (stop)
-			kill(c->tasks[i]->pid, SIGSTOP);
-	}
 	cpx_cap_resume_released(c);
-	return rc;
+	return rc < 0 ? rc : rc2;
 }
 
 static int stage_release(struct run *r, struct cpx_err *err)
@@ -743,9 +732,11 @@ static int stage_commit(struct run *r, struct cpx_err *err)
 	if (deadline && cpx_mono_ns() > deadline)
 		return cpx_err_set(err, CPX_E_TIMEOUT, "not finished before the deadline");
 	rc = cpx_image_drain(w, err);
+	if (rc == 0 && r->parked && r->c.engine->held)
+		rc = r->c.engine->held(&r->c, err);
 	if (rc < 0)
 		return rc;
-	cpx_snap_drop(&r->c);
+	r->c.engine->drop(&r->c);
 	r->c.writer = NULL;
 	rc = cpx_image_commit(w, r->c.st, r->c.opts->note, &r->res->image, err);
 	if (rc == 0 && r->c.opts->track) {
@@ -755,32 +746,6 @@ static int stage_commit(struct run *r, struct cpx_err *err)
 	return rc;
 }
 
-/*
- * Kill from the leaves up and let each parent, stopped as it is, reap its children: else they
- * would be left to init, and their PIDs taken until it looks.
- */
-static void kill_and_reap(struct cpx_cap *c)
-{
-	for (size_t i = c->ntasks; i-- > 1;) {
-		struct cpx_cap_task *t = c->tasks[i], *parent = NULL;
-		int64_t ret;
-		int status;
-
-		for (size_t k = 0; k < i && !parent; k++)
-			if (c->tasks[k]->rec->pid == t->rec->ppid)
-				parent = c->tasks[k];
-		if (!t->zombie)
-			kill(t->pid, SIGKILL);
-		for (size_t k = t->nthreads; k-- > 0;)
-			while (waitpid(t->threads[k].t.tid, &status, __WALL) >= 0 &&
-			       WIFSTOPPED(status))
-				;
-		if (parent && parent->nthreads)
-			cpx_tcall(&parent->threads[0].t, &ret, NULL, SYS_wait4,
-				  (uint64_t)t->ns_pid, 0, WNOHANG | __WALL, 0);
-	}
-}
-
 static int stage_after(struct run *r, struct cpx_err *err)
 {
 	(void)err;
@@ -788,12 +753,11 @@ static int stage_after(struct run *r, struct cpx_err *err)
 		for (size_t f = 0; f < NFAMILIES; f++)
 			if (families[f]->before_kill)
 				families[f]->before_kill(&r->c, r->c.family[f]);
-		kill_and_reap(&r->c);
-		cpx_park_kill(&r->park);
+		r->c.engine->kill(&r->c, &r->park);
 	}
 	if (r->c.opts->after == CPX_AFTER_STOP) {
 		give_back(r, NULL);
-		cpx_park_release(&r->park, true);
+		r->c.engine->release(&r->c, &r->park, true, NULL);
 	}
 	if (r->parked)
 		r->release_ns = cpx_mono_ns();
@@ -852,7 +816,7 @@ static void clean_up(struct run *r)
 	cpx_image_abort(r->c.writer);
 	cpx_precopy_free(r->c.precopy);
 	r->c.writer = NULL;
-	cpx_snap_drop(&r->c);
+	r->c.engine->drop(&r->c);
 	release(r, NULL);
 	for (size_t f = r->begun; f-- > 0;)
 		if (families[f]->end)
@@ -861,6 +825,8 @@ static void clean_up(struct run *r)
 		free_task(r->c.tasks[i]);
 	free(r->c.tasks);
 	cpx_cap_resume_free(&r->c);
+	if (r->c.engine->end)
+		r->c.engine->end(&r->c);
 	cpx_park_free(&r->park);
 	cpx_state_free(r->c.st);
 }
@@ -877,8 +843,14 @@ static int run_once(const struct cpx_capture_opts *opts, struct cpx_capture_resu
 	r.c.st = cpx_state_new();
 	if (!r.c.st)
 		return cpx_err_set(err, CPX_E_NOMEM, "no memory for a checkpoint");
+	rc = cpx_engine_choose(&r.c, opts->engine, err);
+	if (rc < 0) {
+		cpx_state_free(r.c.st);
+		return rc;
+	}
 	rc = run_stages(&r, err);
 	if (rc == 0) {
+		result.engine = r.c.engine->name;
 		result.way = r.c.way;
 		result.incremental = r.c.incremental;
 		result.tasks = (uint32_t)r.c.ntasks;
@@ -917,7 +889,11 @@ int cpx_capture_run(const struct cpx_capture_opts *opts, struct cpx_capture_resu
 int cpx_capture_why(pid_t root, cpx_why_line line, void *ctx, struct cpx_err *err)
 {
 	struct cpx_capture_opts opts = { .root = root };
-	struct run r = { .c = { .opts = &opts, .dry_run = true, .why = line, .why_ctx = ctx } };
+	struct run r = { .c = { .opts = &opts,
+				.engine = &cpx_engine_ptrace,
+				.dry_run = true,
+				.why = line,
+				.why_ctx = ctx } };
 	int rc;
 
 	r.c.st = cpx_state_new();

@@ -28,12 +28,15 @@ enum cpx_snapshot_way { CPX_SNAP_AUTO = 0, CPX_SNAP_CLONE, CPX_SNAP_STOP, CPX_SN
 /* auto, clone, stop, precopy. Return: 0 or CPX_E_INVAL. */
 int cpx_snapshot_parse(const char *name, enum cpx_snapshot_way *out);
 const char *cpx_snapshot_name(enum cpx_snapshot_way way);
+/* AUTO: the module where it can be used, else ptrace; engine.c says more */
+enum cpx_engine_kind { CPX_ENGINE_AUTO = 0, CPX_ENGINE_MODULE, CPX_ENGINE_PTRACE };
 enum cpx_after { CPX_AFTER_RUN = 0, CPX_AFTER_KILL, CPX_AFTER_STOP };
 
 struct cpx_pace;
 
 struct cpx_capture_opts {
-	pid_t root;			/* in the caller's PID namespace */
+	pid_t root; /* in the caller's PID namespace */
+	enum cpx_engine_kind engine;
 	enum cpx_snapshot_way snapshot; /* AFTER_KILL and AFTER_STOP always stop-and-copy */
 	enum cpx_after after;
 	struct cpx_store *store;
@@ -67,6 +70,7 @@ struct cpx_capture_result {
 	uint32_t tasks, threads;
 	enum cpx_snapshot_way way; /* the one taken */
 	bool incremental;
+	const char *engine; /* "ptrace" or "module" */
 };
 
 int cpx_capture_run(const struct cpx_capture_opts *opts, struct cpx_capture_result *res,
@@ -82,6 +86,7 @@ int cpx_capture_why(pid_t root, cpx_why_line line, void *ctx, struct cpx_err *er
 /* --- what families see ---------------------------------------------------------------- */
 
 struct cpx_pace;
+struct cpx_engine;
 struct cpx_precopy;
 struct cpx_track;
 
@@ -104,12 +109,15 @@ struct cpx_cap_task {
 	struct cpx_home home;
 	/* first task with the same mm, files, fs, sighand (itself if none before it) */
 	struct cpx_cap_task *mm_of, *files_of, *fs_of, *sighand_of;
-	pid_t clone_pid;  /* its copy-on-write snapshot, 0: none */
-	int clone_mem_fd; /* /proc/CLONE/mem, -1: none */
+	pid_t clone_pid;     /* its copy-on-write snapshot, 0: none */
+	int clone_mem_fd;    /* where it is read, -1: none */
+	bool clone_unmarked; /* it lacks the marks of memory that fork leaves out or empties */
 };
 
 struct cpx_cap {
 	const struct cpx_capture_opts *opts;
+	const struct cpx_engine *engine;
+	void *engine_priv; /* its own */
 	struct cpx_state *st;
 	struct cpx_cap_task **tasks; /* root first, parents before children */
 	size_t ntasks;

@@ -24,6 +24,7 @@
 #include "capture.h"
 #include "base/cgroup.h"
 #include "ctl.h"
+#include "engine.h"
 #include "job_client.h"
 #include "track.h"
 
@@ -210,8 +211,18 @@ static int probe_cgroup(char *say)
 
 static int probe_module(char *say)
 {
-	snprintf(say, SAY_MAX, "optional: shorter pauses");
-	return access("/dev/chpox", R_OK | W_OK) == 0;
+	struct cpx_err why = { 0 };
+
+	if (cpx_module_usable(&why) == 0)
+		return 1;
+	snprintf(say, SAY_MAX, "optional, for shorter pauses: %.120s", why.msg);
+	return 0;
+}
+
+static int probe_engine(char *say)
+{
+	cpx_engine_say(say, SAY_MAX);
+	return 1;
 }
 
 /* clang-format off */
@@ -235,6 +246,7 @@ static const struct {
 	{ "changed-pages",false, probe_changed_pages, NULL },
 	{ "cgroup2",      false, probe_cgroup,      NULL },
 	{ "module",       false, probe_module,      NULL },
+	{ "engine",       false, probe_engine,      NULL },
 };
 /* clang-format on */
 

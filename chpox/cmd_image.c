@@ -23,6 +23,7 @@
 #include "box.h"
 #include "capture.h"
 #include "ctl.h"
+#include "engine.h"
 #include "gen.h"
 #include "image_arg.h"
 
@@ -84,11 +85,11 @@ static int dump_to(const struct cpx_args *a, struct cpx_capture_opts *o, struct 
 	cpx_progress_end(&progress);
 	if (r < 0)
 		return r;
-	printf("%s: %u processes, %u threads, %s of memory in %s, pause %.1f ms, %.2f s\n",
+	printf("%s: %u processes, %u threads, %s of memory in %s, pause %.1f ms (%s), %.2f s\n",
 	       cpx_arg(a, "to"), res.tasks, res.threads,
 	       cpx_human_size(res.image.bytes_memory, mem),
 	       cpx_human_size(res.image.bytes_stored, stored), (double)res.pause_ns / 1e6,
-	       (double)res.total_ns / 1e9);
+	       res.engine, (double)res.total_ns / 1e9);
 	return 0;
 }
 
@@ -136,6 +137,8 @@ int cpx_ctl_dump(const struct cpx_args *a, struct cpx_err *err)
 	int r;
 
 	if (cpx_parse_pid(a->pos[0], &o.root, err) < 0 || ways_of(a, &o, err) < 0 ||
+	    (cpx_arg(a, "engine") &&
+	     cpx_engine_parse(cpx_arg(a, "engine"), &o.engine, err) < 0) ||
 	    workers_of(a, &o.image.workers, err) < 0)
 		return CPX_E_INVAL;
 	if (!to)

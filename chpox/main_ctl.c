@@ -21,6 +21,8 @@ static const struct cpx_opt opts_dump[] = {
 	  "lz4 (default), zlib, none, or auto: what is quickest with this store" },
 	{ "snapshot", 0, "WAY", "auto (default), clone (short pause) or stop (little memory)" },
 	{ "rate", 0, "BYTES", "write at most so many a second while the processes run (10M)" },
+	{ "engine", 0, "NAME",
+	  "auto (default): the kernel module where it is loaded; module or ptrace: this one" },
 	{ "workers", 0, "N", "threads that compress; default one a core" },
 	{ 0 }
 };

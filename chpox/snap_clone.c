@@ -131,21 +131,25 @@ uint64_t cpx_mem_head_room(pid_t pid)
 	return room;
 }
 
-/* Private memory in use, in bytes: what the clone costs at most. */
+uint64_t cpx_mem_private_bytes(pid_t pid)
+{
+	CPX_AUTO_FREE char *text = NULL;
+	uint64_t total, resident = 0, shared = 0;
+	char path[64];
+
+	snprintf(path, sizeof(path), "/proc/%d/statm", pid);
+	if (cpx_read_file(AT_FDCWD, path, 4096, &text, NULL) < 0 ||
+	    sscanf(text, "%lu %lu %lu", &total, &resident, &shared) != 3 || resident <= shared)
+		return 0;
+	return (resident - shared) * CPX_PAGE;
+}
+
 static uint64_t job_size(const struct cpx_mem *m)
 {
 	uint64_t sum = 0;
 
-	for (size_t i = 0; i < m->nmms; i++) {
-		CPX_AUTO_FREE char *text = NULL;
-		uint64_t total, resident = 0, shared = 0;
-
-		if (cpx_read_file(m->mms[i]->t->proc_fd, "statm", 4096, &text, NULL) < 0)
-			continue;
-		if (sscanf(text, "%lu %lu %lu", &total, &resident, &shared) == 3 &&
-		    resident > shared)
-			sum += (resident - shared) * CPX_PAGE;
-	}
+	for (size_t i = 0; i < m->nmms; i++)
+		sum += cpx_mem_private_bytes(m->mms[i]->t->live);
 	return sum;
 }
 

@@ -249,13 +249,26 @@ static int add(struct cpx_track *tr, const struct cpx_track_mm *what, bool by_co
 	return 0;
 }
 
-int cpx_track_start(struct cpx_track *tr, struct cpx_tracee *leader, struct cpx_track_mm **out,
-		    struct cpx_err *err)
+void cpx_track_from_outside(struct cpx_track *tr)
 {
-	struct cpx_track_mm mm = { .pid = leader->pid,
-				   .born = birth_of(leader->pid),
-				   .uffd = -1 };
-	int rc = tr->way == CPX_TRACK_WP ? fetch_uffd(leader, &mm.uffd, err) : 0;
+	char why[80];
+
+	if (tr->way == CPX_TRACK_WP && !tr->n && !tr->has_base &&
+	    cpx_soft_probe(why, sizeof(why)) == 0)
+		tr->way = CPX_TRACK_SOFT;
+}
+
+int cpx_track_start(struct cpx_track *tr, pid_t pid, struct cpx_tracee *leader,
+		    struct cpx_track_mm **out, struct cpx_err *err)
+{
+	struct cpx_track_mm mm = { .pid = pid, .born = birth_of(pid), .uffd = -1 };
+	int rc = 0;
+
+	if (tr->way == CPX_TRACK_WP && !leader)
+		return cpx_err_set(err, CPX_E_UNSUPPORTED, "no calls can be run in process %d",
+				   pid);
+	if (tr->way == CPX_TRACK_WP)
+		rc = fetch_uffd(leader, &mm.uffd, err);
 
 	if (rc == 0)
 		rc = add(tr, &mm, tr->way == CPX_TRACK_CONTENT, out, err);

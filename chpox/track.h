@@ -60,12 +60,15 @@ void cpx_track_set_base(struct cpx_track *tr, const struct cpx_gen_id *id);
 
 /*
  * cpx_track_find() - the tracked address space of process @pid; NULL if it is not tracked.
- * cpx_track_start() - track it from now on; @leader is stopped and its home written.
+ * cpx_track_start() - track it from now on; @leader: its first thread, stopped, its home
+ *   written; NULL where no calls can be run in it: CPX_E_UNSUPPORTED with write protection.
  * A space number of its own comes with it, the same in each generation.
  */
 struct cpx_track_mm *cpx_track_find(struct cpx_track *tr, pid_t pid);
-int cpx_track_start(struct cpx_track *tr, struct cpx_tracee *leader, struct cpx_track_mm **out,
-		    struct cpx_err *err);
+int cpx_track_start(struct cpx_track *tr, pid_t pid, struct cpx_tracee *leader,
+		    struct cpx_track_mm **out, struct cpx_err *err);
+/* A tracker that has nothing yet is to do without calls in processes, where that can be had. */
+void cpx_track_from_outside(struct cpx_track *tr);
 uint32_t cpx_track_space(const struct cpx_track_mm *mm);
 void cpx_track_drop(struct cpx_track *tr, struct cpx_track_mm *mm);
 /* Forget address spaces that were not found since the last call. */

@@ -79,6 +79,10 @@ struct chpox_park *chpox_park(const struct chpox_root *roots, unsigned int nroot
 			      unsigned int park_ms, unsigned int hold_ms);
 /* Everybody is still there: 0, else ETIME. */
 int chpox_park_holds(const struct chpox_park *park);
+/* From now on @hold_ms more. Return: 0, or ETIME when the clock released it before. */
+int chpox_park_renew(struct chpox_park *park, unsigned int hold_ms);
+/* CHPOX_IOC_AGAIN. */
+int chpox_park_again(struct chpox_park *park, const struct chpox_again *again);
 /* May be NULL. Return: 0, or ETIME when the clock released it before. */
 int chpox_park_release(struct chpox_park *park);
 /* @t cannot go on before a child does that is parked. */
@@ -131,7 +135,8 @@ struct chpox_snap {
 	struct task_struct *holder; /* from ready on */
 	struct pid *pid;
 	bool dropped;
-	bool taken; /* a descriptor was made */
+	bool taken;	       /* a descriptor was made */
+	unsigned int unmarked; /* mappings whose marks were taken off */
 	int error;
 	struct completion ready;
 	wait_queue_head_t wq;

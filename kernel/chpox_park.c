@@ -107,7 +107,7 @@ static void sleep_until_released(struct chpox_park *park)
 	DEFINE_WAIT(wait);
 
 	for (;;) {
-		long left = (long)(park->deadline - jiffies);
+		long left = (long)(READ_ONCE(park->deadline) - jiffies);
 
 		prepare_to_wait(&park->sleepers, &wait, TASK_KILLABLE | TASK_FREEZABLE);
 		if (READ_ONCE(park->released) || fatal_signal_pending(current))
@@ -490,6 +490,36 @@ fail:
 int chpox_park_holds(const struct chpox_park *park)
 {
 	return READ_ONCE(park->overrun) ? -ETIME : 0;
+}
+
+int chpox_park_renew(struct chpox_park *park, unsigned int hold_ms)
+{
+	/* who slept for the old deadline looks at the new one before it goes */
+	WRITE_ONCE(park->deadline, jiffies + msecs_to_jiffies(hold_ms));
+	return chpox_park_holds(park);
+}
+
+int chpox_park_again(struct chpox_park *park, const struct chpox_again *again)
+{
+	struct pid_namespace *ns = task_active_pid_ns(current);
+	struct chpox_thread *th;
+
+	chpox_each_thread(th, park) {
+		struct pt_regs *regs = task_pt_regs(th->task);
+		unsigned long *const args[] = { &regs->di,  &regs->si, &regs->dx,
+						&regs->r10, &regs->r8, &regs->r9 };
+
+		if (task_pid_nr_ns(th->task, ns) != again->tid)
+			continue;
+		if (READ_ONCE(th->state) != CHPOX_PARKED || regs->ax != -EINTR ||
+		    (long)regs->orig_ax < 0)
+			return -EINVAL;
+		if (again->flags & CHPOX_AGAIN_ARG)
+			*args[again->arg] = again->value;
+		regs->ax = -ERESTARTNOHAND;
+		return chpox_park_holds(park);
+	}
+	return -ESRCH;
 }
 
 /* --- letting go ----------------------------------------------------------------------------

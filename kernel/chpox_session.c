@@ -125,7 +125,7 @@ static long do_snap(struct session *s, void __user *arg)
 
 	if (rc)
 		return rc;
-	if (out.flags)
+	if (out.flags || out.reserved)
 		return -EINVAL;
 	if (out.index >= s->nsnaps)
 		return -ENOENT;
@@ -134,6 +134,7 @@ static long do_snap(struct session *s, void __user *arg)
 		return -EALREADY;
 	out.pid = pid_vnr(snap->pid);
 	out.holder = task_tgid_vnr(snap->holder);
+	out.unmarked = snap->unmarked;
 	out.fd = chpox_snap_fd(snap);
 	if (out.fd < 0)
 		return out.fd;
@@ -288,6 +289,30 @@ static long do_release(struct session *s, void __user *arg)
 	return rc;
 }
 
+static long do_hold(struct session *s, void __user *arg)
+{
+	struct chpox_hold h;
+	int rc = chpox_get_arg(&h, arg, sizeof(h));
+
+	if (rc)
+		return rc;
+	if (!h.hold_ms || h.hold_ms > CHPOX_HOLD_MAX_MS)
+		return -EINVAL;
+	return s->park ? chpox_park_renew(s->park, h.hold_ms) : -ENOENT;
+}
+
+static long do_again(struct session *s, void __user *arg)
+{
+	struct chpox_again a;
+	int rc = chpox_get_arg(&a, arg, sizeof(a));
+
+	if (rc)
+		return rc;
+	if (a.flags & ~CHPOX_AGAIN_ARG || a.arg > 5)
+		return -EINVAL;
+	return s->park ? chpox_park_again(s->park, &a) : -ENOENT;
+}
+
 /* --- the descriptor ------------------------------------------------------------------------
  */
 
@@ -337,9 +362,10 @@ static long session_ioctl(struct file *file, unsigned int cmd, unsigned long arg
 		unsigned int cmd;
 		long (*call)(struct session *s, void __user *arg);
 	} calls[] = {
-		{ CHPOX_IOC_INFO, do_info }, { CHPOX_IOC_ADD, do_add },
-		{ CHPOX_IOC_DUMP, do_dump }, { CHPOX_IOC_RELEASE, do_release },
-		{ CHPOX_IOC_SNAP, do_snap },
+		{ CHPOX_IOC_INFO, do_info },   { CHPOX_IOC_ADD, do_add },
+		{ CHPOX_IOC_DUMP, do_dump },   { CHPOX_IOC_RELEASE, do_release },
+		{ CHPOX_IOC_SNAP, do_snap },   { CHPOX_IOC_HOLD, do_hold },
+		{ CHPOX_IOC_AGAIN, do_again },
 	};
 	struct session *s = file->private_data;
 	long rc = -ENOTTY;

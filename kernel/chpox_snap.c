@@ -221,6 +221,7 @@ static int copy(struct chpox_snap *snap, struct mm_struct *mm)
 
 	if (n < 0)
 		return n;
+	snap->unmarked = n;
 	refcount_inc(&snap->ref);
 	__module_get(THIS_MODULE);
 	group = get_mem_cgroup_from_mm(mm);

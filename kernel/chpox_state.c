@@ -10,10 +10,14 @@
 #include <linux/hash.h>
 #include <linux/hrtimer.h>
 #include <linux/kallsyms.h>
+#include <linux/mman.h>
 #include <linux/pid_namespace.h>
 #include <linux/posix-timers.h>
+#include <linux/prctl.h>
 #include <linux/ptrace.h>
 #include <linux/regset.h>
+#include <linux/sched/coredump.h>
+#include <linux/sched/jobctl.h>
 #include <linux/sched/mm.h>
 #include <linux/sched/signal.h>
 #include <linux/sched/task_stack.h>
@@ -21,6 +25,7 @@
 #include <linux/signal.h>
 #include <linux/slab.h>
 #include <linux/timekeeping.h>
+#include <uapi/linux/membarrier.h>
 #include <asm/syscall.h>
 
 #include "chpox.h"
@@ -231,6 +236,46 @@ static void put_itimers(struct context *c)
 	}
 }
 
+/* Timers on processor time: how much has been spent on the clock of @timer. -1: not known. */
+static s64 spent(struct context *c, const struct k_itimer *timer)
+{
+	const struct task_cputime_atomic *all = &c->leader->signal->cputimer.cputime_atomic;
+	u64 user = atomic64_read(&all->utime), system = atomic64_read(&all->stime);
+	u64 ran = atomic64_read(&all->sum_exec_runtime);
+
+	if (CPUCLOCK_PERTHREAD(timer->it_clock)) {
+		const struct task_struct *t = pid_task(timer->it.cpu.pid, PIDTYPE_PID);
+
+		if (!t)
+			return -1;
+		user = t->utime;
+		system = t->stime;
+		ran = t->se.sum_exec_runtime;
+	}
+	switch (CPUCLOCK_WHICH(timer->it_clock)) {
+	case CPUCLOCK_PROF:
+		return user + system;
+	case CPUCLOCK_VIRT:
+		return user;
+	default:
+		return ran;
+	}
+}
+
+static void fill_cpu_timer(struct context *c, struct chpox_rec_timer *to,
+			   const struct k_itimer *timer)
+{
+	u64 expires = timer->it.cpu.node.expires;
+	s64 now = timer->it_clock < 0 ? spent(c, timer) : -1;
+
+	if (now < 0)
+		to->flags = CHPOX_TIMER_UNKNOWN;
+	else if (expires)
+		to->flags = CHPOX_TIMER_ARMED;
+	if (to->flags == CHPOX_TIMER_ARMED)
+		to->remaining = next_expiry(expires - now, to->interval);
+}
+
 static void fill_timer(struct context *c, struct chpox_rec_timer *to,
 		       const struct k_itimer *timer)
 {
@@ -260,7 +305,7 @@ static void fill_timer(struct context *c, struct chpox_rec_timer *to,
 		left = ktime_to_ns(alarm_expires_remaining(&timer->it.alarm.alarmtimer));
 		break;
 	default:
-		to->flags = CHPOX_TIMER_UNKNOWN;
+		fill_cpu_timer(c, to, timer);
 		return;
 	}
 	if (hrtimer_active(hr) || (chpox_timer_waits(timer) && to->interval)) {
@@ -392,6 +437,17 @@ static u32 state_of(const struct chpox_thread *th)
 	return chpox_in_vfork(th->park, th->task) ? CHPOX_THREAD_VFORK : CHPOX_THREAD_STOPPED;
 }
 
+static void put_prctls(struct chpox_rec_thread *to, struct task_struct *t)
+{
+	rcu_read_lock();
+	to->securebits = __task_cred(t)->securebits;
+	rcu_read_unlock();
+	to->tsc_mode = test_tsk_thread_flag(t, TIF_NOTSC) ? PR_TSC_SIGSEGV : PR_TSC_ENABLE;
+	to->mce_kill = PR_MCE_KILL_DEFAULT;
+	if (t->flags & PF_MCE_PROCESS)
+		to->mce_kill = t->flags & PF_MCE_EARLY ? PR_MCE_KILL_EARLY : PR_MCE_KILL_LATE;
+}
+
 static void put_thread(struct context *c, struct chpox_thread *th)
 {
 	struct task_struct *t = th->task;
@@ -413,12 +469,21 @@ static void put_thread(struct context *c, struct chpox_thread *th)
 	to->altstack_sp = t->sas_ss_sp;
 	to->altstack_size = t->sas_ss_size;
 	to->altstack_flags = t->sas_ss_flags;
+	if (to->state == CHPOX_THREAD_STOPPED)
+		to->stop_signal = t->jobctl & JOBCTL_STOP_SIGMASK;
+	if (chpox_sem_undo(t))
+		to->flags |= CHPOX_THREAD_SEM_UNDO;
+	if (chpox_mem_policy(t))
+		to->flags |= CHPOX_THREAD_MEM_POLICY;
+	if (test_task_syscall_work(t, SYSCALL_USER_DISPATCH))
+		to->flags |= CHPOX_THREAD_DISPATCH;
 	to->pdeath_signal = t->pdeath_signal;
 	to->clear_child_tid = (unsigned long)t->clear_child_tid;
 	to->robust_list = chpox_robust_list(t);
-	to->rseq = chpox_rseq(t, &to->rseq_sig);
+	to->rseq = chpox_rseq(t, &to->rseq_sig, &to->rseq_size);
 	to->seccomp = t->seccomp.mode;
 	to->seccomp_filters = chpox_seccomp_filters(t);
+	put_prctls(to, t);
 	put_regsets(c, t, view);
 	put_restart(c, t);
 	put_queue(c, t);
@@ -474,6 +539,35 @@ static int space_of(struct context *c, struct task_struct *leader)
 	return cap->nspaces++;
 }
 
+static void put_space(struct chpox_rec_process *to, struct mm_struct *mm)
+{
+	static const struct {
+		u32 state, command;
+	} barriers[] = {
+		{ MEMBARRIER_STATE_GLOBAL_EXPEDITED, MEMBARRIER_CMD_REGISTER_GLOBAL_EXPEDITED },
+		{ MEMBARRIER_STATE_PRIVATE_EXPEDITED,
+		  MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED },
+		{ MEMBARRIER_STATE_PRIVATE_EXPEDITED_SYNC_CORE,
+		  MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED_SYNC_CORE },
+		{ MEMBARRIER_STATE_PRIVATE_EXPEDITED_RSEQ,
+		  MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED_RSEQ },
+	};
+	u32 state = atomic_read(&mm->membarrier_state);
+
+	to->brk = mm->brk;
+	to->dumpable = get_dumpable(mm);
+	to->mdwe = chpox_mdwe(mm);
+	to->memory_merge = chpox_merges(mm);
+	for (unsigned int i = 0; i < ARRAY_SIZE(barriers); i++) {
+		if (state & barriers[i].state)
+			to->membarrier |= barriers[i].command;
+	}
+	if (mm->def_flags & VM_LOCKED)
+		to->lock_future = MCL_FUTURE;
+	if (mm->def_flags & VM_LOCKONFAULT)
+		to->lock_future |= MCL_ONFAULT;
+}
+
 static void put_process(struct context *c, struct chpox_thread *first)
 {
 	struct chpox_rec_process *to;
@@ -491,11 +585,16 @@ static void put_process(struct context *c, struct chpox_thread *first)
 	rcu_read_unlock();
 	to->threads = get_nr_threads(leader);
 	to->snapshot = space;
+	to->subreaper = leader->signal->is_child_subreaper;
+	to->continued = !!(leader->signal->flags & SIGNAL_STOP_CONTINUED);
+	if (space >= 0)
+		put_space(to, c->cap->spaces[space].mm);
 	to->pending = set_of(&leader->signal->shared_pending.signal);
 	put_actions(c);
-	put_queue(c, NULL);
+	/* before the queue: one that goes off from now on is found there */
 	put_itimers(c);
 	put_timers(c);
+	put_queue(c, NULL);
 	c->cap->processes++;
 }
 

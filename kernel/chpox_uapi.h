@@ -13,7 +13,7 @@
 #include <linux/ioctl.h>
 #include <linux/types.h>
 
-#define CHPOX_ABI 1
+#define CHPOX_ABI 2
 
 #define CHPOX_TASKS_MAX 65536u	      /* threads of a tree */
 #define CHPOX_RECORDS_MAX (64u << 20) /* bytes of the record stream */
@@ -87,10 +87,33 @@ struct chpox_snap_arg {
 	__u32 size;
 	__u32 flags;
 	__u32 index;
-	__s32 pid;    /* answer: the first process with this address space */
-	__s32 holder; /* answer: kernel-made process that has the snapshot; /proc/HOLDER works
-		       */
-	__s32 fd;     /* answer */
+	__s32 pid;	/* answer: the first process with this address space */
+	__s32 holder;	/* answer: kernel-made process that has the snapshot; /proc/HOLDER works
+			 */
+	__s32 fd;	/* answer */
+	__u32 unmarked; /* answer: mappings that lack their DONTFORK and WIPEONFORK there */
+	__u32 reserved;
+};
+
+/* Held: from now on for @hold_ms more. ETIME when it was let go before. */
+struct chpox_hold {
+	__u32 size;
+	__u32 hold_ms; /* 1..CHPOX_HOLD_MAX_MS */
+};
+
+/*
+ * Held: a parked thread whose call the stop itself would end with EINTR calls again when it
+ * goes on; with CHPOX_AGAIN_ARG with another value as argument @arg, the time that is left.
+ * EINVAL when it is in no such call.
+ */
+#define CHPOX_AGAIN_ARG 1u
+
+struct chpox_again {
+	__u32 size;
+	__u32 flags;
+	__s32 tid;
+	__u32 arg; /* 0..5 */
+	__u64 value;
 };
 
 #define CHPOX_IOC_MAGIC 0xC9
@@ -99,6 +122,8 @@ struct chpox_snap_arg {
 #define CHPOX_IOC_DUMP _IOWR(CHPOX_IOC_MAGIC, 2, struct chpox_dump)
 #define CHPOX_IOC_RELEASE _IOWR(CHPOX_IOC_MAGIC, 3, struct chpox_release)
 #define CHPOX_IOC_SNAP _IOWR(CHPOX_IOC_MAGIC, 4, struct chpox_snap_arg)
+#define CHPOX_IOC_HOLD _IOW(CHPOX_IOC_MAGIC, 5, struct chpox_hold)
+#define CHPOX_IOC_AGAIN _IOW(CHPOX_IOC_MAGIC, 6, struct chpox_again)
 
 /*
  * Snapshot descriptors. pread() at an address gives memory as it was; it ends before the first
@@ -181,6 +206,15 @@ struct chpox_rec_process {
 	__s32 snapshot; /* index for CHPOX_IOC_SNAP, -1: none */
 	__u32 sighand;	/* equal numbers: shared signal actions */
 	__u64 pending;	/* shared pending signals, also those whose siginfo was lost */
+	__u64 brk;
+	__u32 dumpable; /* as prctl() tells: this and the next two */
+	__u32 subreaper;
+	__u32 mdwe;
+	__u32 membarrier;  /* MEMBARRIER_CMD_REGISTER_*, those in force */
+	__u32 lock_future; /* MCL_FUTURE, MCL_ONFAULT */
+	__u32 memory_merge;
+	__u32 continued; /* by SIGCONT, and its parent has not been told */
+	__u32 reserved;
 };
 
 struct chpox_rec_action {
@@ -199,7 +233,7 @@ struct chpox_rec_itimer {
 };
 
 #define CHPOX_TIMER_ARMED 1u
-#define CHPOX_TIMER_UNKNOWN 2u /* clock whose remaining time the module cannot tell */
+#define CHPOX_TIMER_UNKNOWN 2u /* clock whose remaining time cannot be told */
 
 struct chpox_rec_timer {
 	__s32 id;
@@ -222,6 +256,9 @@ enum chpox_thread_state {
 };
 
 #define CHPOX_THREAD_RESTORE_MASK 1u /* saved_mask is to come back when the call ends */
+#define CHPOX_THREAD_SEM_UNDO 2u     /* it has a list of SEM_UNDO values */
+#define CHPOX_THREAD_MEM_POLICY 4u   /* it has a memory policy */
+#define CHPOX_THREAD_DISPATCH 8u     /* PR_SET_SYSCALL_USER_DISPATCH is on */
 
 struct chpox_rec_thread {
 	__u32 state;
@@ -239,7 +276,13 @@ struct chpox_rec_thread {
 	__u64 robust_list;
 	__u64 rseq;
 	__u32 rseq_sig;
+	__u32 rseq_size;
 	__u32 seccomp_filters;
+	__u32 stop_signal; /* of a thread in CHPOX_THREAD_STOPPED */
+	__u32 securebits;  /* as prctl() tells: this and the next two */
+	__u32 tsc_mode;
+	__u32 mce_kill;
+	__u32 reserved;
 };
 
 enum chpox_restart_kind {

@@ -12,6 +12,7 @@
 #include <linux/mm.h>
 #include <linux/pagewalk.h>
 #include <linux/posix-timers.h>
+#include <linux/prctl.h>
 #include <linux/sched.h>
 #include <linux/sched/coredump.h>
 #include <linux/sched/signal.h>
@@ -118,6 +119,25 @@ static inline bool chpox_timer_waits(const struct k_itimer *timer)
 #endif
 }
 
+static inline bool chpox_mem_policy(const struct task_struct *t)
+{
+#ifdef CONFIG_NUMA
+	return t->mempolicy;
+#else
+	return false;
+#endif
+}
+
+/* 6.4: all memory of a process may be merged. */
+static inline bool chpox_merges(const struct mm_struct *mm)
+{
+#ifdef MMF_VM_MERGE_ANY
+	return chpox_mm_test(mm, MMF_VM_MERGE_ANY);
+#else
+	return false;
+#endif
+}
+
 /* 7.0: moved. */
 static inline unsigned long chpox_robust_list(const struct task_struct *t)
 {
@@ -132,21 +152,57 @@ static inline unsigned long chpox_robust_list(const struct task_struct *t)
 #endif
 }
 
-/* 6.18: moved. */
-static inline unsigned long chpox_rseq(const struct task_struct *t, __u32 *sig)
+/* 6.3: its size is kept. 6.18: moved. */
+static inline unsigned long chpox_rseq(const struct task_struct *t, __u32 *sig, __u32 *size)
 {
-#ifdef CONFIG_RSEQ
-#if CHPOX_BEFORE(6, 18)
+#ifndef CONFIG_RSEQ
+	return 0;
+#elif CHPOX_BEFORE(6, 18)
 	*sig = t->rseq_sig;
+#if CHPOX_BEFORE(6, 3)
+	*size = t->rseq ? sizeof(*t->rseq) : 0;
+#else
+	*size = t->rseq_len;
+#endif
 	return (unsigned long)t->rseq;
 #else
 	*sig = t->rseq.sig;
+	*size = t->rseq.len;
 	return (unsigned long)t->rseq.usrptr;
 #endif
+}
+
+/* Private to ipc/sem.c, the same in all these kernels. */
+struct sem_undo_list {
+	refcount_t refcnt;
+	spinlock_t lock;
+	struct list_head list_proc;
+};
+
+/* Threads have a list from the start; is anything in it? Nobody of the tree runs. */
+static inline bool chpox_sem_undo(const struct task_struct *t)
+{
+#ifdef CONFIG_SYSVIPC
+	return t->sysvsem.undo_list && !list_empty(&t->sysvsem.undo_list->list_proc);
 #else
-	*sig = 0;
-	return 0;
+	return false;
 #endif
+}
+
+/* 6.3 and 6.6: memory that may not become executable. */
+static inline __u32 chpox_mdwe(const struct mm_struct *mm)
+{
+	__u32 mdwe = 0;
+
+#ifdef MMF_HAS_MDWE
+	if (chpox_mm_test(mm, MMF_HAS_MDWE))
+		mdwe |= PR_MDWE_REFUSE_EXEC_GAIN;
+#endif
+#ifdef MMF_HAS_MDWE_NO_INHERIT
+	if (chpox_mm_test(mm, MMF_HAS_MDWE_NO_INHERIT))
+		mdwe |= PR_MDWE_NO_INHERIT;
+#endif
+	return mdwe;
 }
 
 static inline unsigned int chpox_seccomp_filters(const struct task_struct *t)

@@ -39,8 +39,14 @@ static int capture(struct cpx_store *store, pid_t pid, const char *job, uint64_t
 		   struct cpx_track *track, enum cpx_snapshot_way way, uint64_t *put,
 		   struct cpx_err *err)
 {
+	/* ORACLE_ENGINES=both: they take turns, and the full one is always by ptrace */
+	bool both = track && getenv("ORACLE_ENGINES");
 	struct cpx_capture_opts o = {
-		.root = pid, .store = store, .track = track, .snapshot = way
+		.root = pid,
+		.store = store,
+		.track = track,
+		.snapshot = way,
+		.engine = both && seq / 2 % 2 ? CPX_ENGINE_MODULE : CPX_ENGINE_PTRACE,
 	};
 	struct cpx_capture_result res;
 	int rc;

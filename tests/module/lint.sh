@@ -13,8 +13,9 @@ verdict()
 	echo "not ok module: $1"
 }
 
-lines=$(cat kernel/*.[ch] | wc -l)
-verdict "at most 3000 lines" "$([ "$lines" -le 3000 ] || echo "$lines lines")"
+# readable in an afternoon; what helps reading (comments, blank lines) does not count
+lines=$(cat kernel/*.[ch] | grep -cvE '^[[:space:]]*($|/\*|\*|//)')
+verdict "at most 3000 lines of code" "$([ "$lines" -le 3000 ] || echo "$lines lines")"
 for k in 6.1 6.12; do
 	if [ ! -e "build/headers/$k/build/Makefile" ] || ! command -v sparse >/dev/null; then
 		echo "ok module: W=1 and sparse for Linux $k # SKIP no headers or no sparse"

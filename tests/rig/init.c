@@ -12,7 +12,10 @@
  *	incr WAY	incremental generations against full ones (tests/incremental), by the
  *			kernel's own best WAY of finding changed pages, which must be this one
  *			(wp, soft), or by a lesser one that is forced (soft-forced, content)
- *	module REGEX	/bin/modtest with this kernel's module
+ *	load -, unload -	this kernel's chpox.ko; the kernel's log must be clean
+ *	kill NAME, live NAME	as run, by the module; live: the program runs on after the dump,
+ *and is killed before it is restored both WAY	as incr, the engines taking turns module REGEX
+ *	/bin/modtest with this kernel's module
  *
  * Output on the console, after "RIG: ", is TAP. "RIG-RC=n" at the end is the authority (0 all
  * is well); the machine also ends with it through isa-debug-exit where ioperm() is there.
@@ -31,6 +34,7 @@
 #include <string.h>
 #include <sys/io.h>
 #include <sys/ioctl.h>
+#include <sys/klog.h>
 #include <sys/mount.h>
 #include <sys/reboot.h>
 #include <sys/socket.h>
@@ -277,10 +281,21 @@ static const char *start(const char *name, char *result, size_t size)
 	return "never ready";
 }
 
-static const char *dump(const char *name)
+/* All that is not the kernel's or ours. */
+static void kill_all(void)
+{
+	int st;
+
+	kill(-1, SIGKILL);
+	for (int i = 0; i < 500 && waitpid(-1, &st, WNOHANG) >= 0; i++)
+		pause_ms(10);
+}
+
+/* @engine, @live: options of the tool, or NULL. */
+static const char *dump(const char *name, char *engine, char *live)
 {
 	char pid[32] = "", path[160], image[160], tool[160];
-	char *argv[] = { "/bin/chpox_ctl", "dump", pid, "--to", image, NULL };
+	char *argv[] = { "/bin/chpox_ctl", "dump", pid, "--to", image, engine, live, NULL };
 	FILE *f;
 
 	snprintf(path, sizeof(path), "/st/%s/pid", name);
@@ -297,6 +312,11 @@ static const char *dump(const char *name)
 	pause_ms(100);
 	if (run_to_end(argv, tool, LIMIT_MS) != 0)
 		return "dump failed";
+	if (live) {
+		if (kill(atoi(pid), 0) != 0)
+			return "it did not survive the dump";
+		kill_all();
+	}
 	for (int i = 0; i < 500; i++) {
 		int st;
 
@@ -402,6 +422,58 @@ static void test_module(struct rig *rig, const char *regex)
 	}
 }
 
+static const char *load(const char *kernel)
+{
+	char path[64];
+	int fd;
+	long rc;
+
+	snprintf(path, sizeof(path), "/chpox-%s.ko", kernel);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	rc = fd < 0 ? -1 : syscall(SYS_finit_module, fd, "", 0);
+	if (fd >= 0)
+		close(fd);
+	return rc == 0 ? NULL : strerror(errno);
+}
+
+static const char *unload(void)
+{
+	static const char *const bad[] = { "BUG:", "WARNING:", "Oops", "Call Trace",
+					   "INFO: task" };
+	static char log[1 << 20];
+	long rc = -1;
+	int n;
+
+	/* works and holders may be on their way out */
+	for (int i = 0; i < 500 && rc < 0; i++) {
+		rc = syscall(SYS_delete_module, "chpox", O_NONBLOCK);
+		pause_ms(10);
+	}
+	if (rc < 0)
+		return strerror(errno);
+	n = klogctl(3 /* read all */, log, sizeof(log) - 1);
+	log[n > 0 ? n : 0] = '\0';
+	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+		char *at = strstr(log, bad[i]);
+
+		if (at) {
+			printf("RIG: # %.1500s\n", at);
+			return "the kernel complains";
+		}
+	}
+	return NULL;
+}
+
+static const char *by_module(const char *verb, const char *name, char *result, size_t size)
+{
+	char engine[] = "--engine=module", live[] = "--leave-running";
+	const char *why = start(name, result, size);
+
+	if (!why)
+		why = dump(name, engine, strcmp(verb, "live") == 0 ? live : NULL);
+	return why ? why : restore(name);
+}
+
 static void do_line(struct rig *rig, const char *verb, const char *name)
 {
 	char result[256];
@@ -414,13 +486,23 @@ static void do_line(struct rig *rig, const char *verb, const char *name)
 	if (strcmp(verb, "run") == 0) {
 		why = start(name, result, sizeof(result));
 		if (!why)
-			why = dump(name);
+			why = dump(name, NULL, NULL);
 		if (!why)
 			why = restore(name);
+	} else if (strcmp(verb, "kill") == 0 || strcmp(verb, "live") == 0) {
+		why = by_module(verb, name, result, sizeof(result));
+	} else if (strcmp(verb, "load") == 0) {
+		why = load(rig->kernel);
+	} else if (strcmp(verb, "unload") == 0) {
+		why = unload();
+	} else if (strcmp(verb, "both") == 0) {
+		setenv("ORACLE_ENGINES", "both", 1);
+		why = incremental_by(name, result, sizeof(result));
+		unsetenv("ORACLE_ENGINES");
 	} else if (strcmp(verb, "dump") == 0) {
 		why = start(name, result, sizeof(result));
 		if (!why)
-			why = dump(name);
+			why = dump(name, NULL, NULL);
 		rig->dumps++;
 	} else if (strcmp(verb, "restore") == 0) {
 		why = restore(name);
@@ -430,7 +512,7 @@ static void do_line(struct rig *rig, const char *verb, const char *name)
 		why = "no such verb";
 	}
 	verdict(rig, verb, name, why);
-	if (strcmp(verb, "run") == 0 || strcmp(verb, "incr") == 0) {
+	if (strcmp(verb, "dump") != 0) {
 		char dir[128];
 
 		snprintf(dir, sizeof(dir), "/st/%s", name);
