@@ -10,6 +10,7 @@ dirty       job of 1 GiB, 1 % dirtied at random: gap : fork() <= 0.25; command :
             write, fdatasync, rename, fsync of the directory) <= 3; nothing dirtied: gap - that of
             parking alone <= 2 ms; one a second: lost time : that of a bare loop (park, scan,
             read, release) <= 2; 10 MiB of a large job : (1.5 x of 1 GiB + two scans) <= 1
+generations restart after 500 increments of 1 % : of a full image: bytes read <= 1.3, time <= 1.5
 memory      peak of the tool                              <= 64 MiB + 4 MiB/core + 2 MiB/GiB of job
 
 Each line: median of the ratios' parts, and (smallest .. largest). Exit status 1 when a bound is
@@ -27,6 +28,7 @@ import sys
 import time
 
 import bench_dirty
+import bench_generations
 
 TOP = os.path.realpath(os.path.join(os.path.dirname(__file__), "..", ".."))
 BUILD = os.path.join(TOP, "build")
@@ -307,8 +309,9 @@ def main():
     p.add_argument("--dirty", default="1G", help="memory of the job of part dirty")
     p.add_argument("--large", help="memory of its large job (default 16G, 8G where memory is short)")
     p.add_argument("--runs-dirty", type=int, default=7, help="incremental checkpoints of each kind")
+    p.add_argument("--generations", type=int, default=500, help="increments of that part")
     p.add_argument("--quick", action="store_true", help="256M, 512M and few runs")
-    p.add_argument("--only", default="pause,full,small,dirty", help="parts, separated by commas")
+    p.add_argument("--only", default="pause,full,small,dirty,generations", help="parts, separated by commas")
     p.add_argument("--kinds", default="mix,random", help="data: mix, random")
     p.add_argument("--json", help="write the lines there, too")
     opts = p.parse_args()
@@ -316,6 +319,7 @@ def main():
         opts.pause, opts.full, opts.runs, opts.runs_full, opts.runs_small = \
             "256M", "512M", 3, 1, 5
         opts.dirty, opts.large, opts.runs_dirty = "256M", "1G", 3
+        opts.generations = 100
     if not opts.large:
         opts.large = "16G" if memory_free() > 24 * GIB else "8G"
     opts.dirtied = str(size_of(opts.dirty) // 100 // 4096 * 4096)
@@ -340,6 +344,11 @@ def main():
             bench_dirty.dirty(sys.modules[__name__], report, opts)
         except (Broken, OSError) as e:
             report.broken("dirty", e)
+    if "generations" in opts.only.split(","):
+        try:
+            bench_generations.generations(sys.modules[__name__], report, opts)
+        except (Broken, OSError) as e:
+            report.broken("generations", e)
     if opts.json:
         with open(opts.json, "w", encoding="utf-8") as f:
             json.dump(report.lines, f, indent=1)

@@ -14,6 +14,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <sys/mman.h>
 
 #define OPS_MAX 4096
 #define ALL_UP_TO 7
@@ -398,18 +399,37 @@ static int commit_increment(struct cpx_store *s, struct scenario *c, struct cpx_
 	return rc;
 }
 
+static int put_program(struct cpx_store *s, uint64_t seq, const void *text, uint8_t sha256[32],
+		       struct cpx_err *err)
+{
+	const struct cpx_gen_id id = gen(seq);
+	int fd = memfd_create("program", MFD_CLOEXEC), rc;
+
+	assert_int_equal(write(fd, text, 5000), 5000);
+	rc = cpx_store_put_code(s, &id, fd, sha256, err);
+	close(fd);
+	return rc;
+}
+
 /* A code object and a generation that refers to it. */
 static int commit_with_code(struct cpx_store *s, struct scenario *c, struct cpx_err *err)
 {
-	char path[] = "/tmp/chpox-test-code-XXXXXX";
-	struct cpx_gen_id id = gen(2);
-	int fd = mkstemp(path), rc;
+	const struct cpx_gen_id id = gen(2);
+	struct cpx_state *st = some_state(2);
+	struct cpx_rec_file *f = cpx_state_new_rec(st, file);
+	struct cpx_image_writer *w;
+	int rc = put_program(s, 2, c->after.p, c->sha256, err);
 
-	unlink(path);
-	assert_int_equal(write(fd, c->after.p, 5000), 5000);
-	rc = cpx_store_put_code(s, &id, fd, c->sha256, err);
-	close(fd);
-	return rc < 0 ? rc : commit_full(s, c, err);
+	f->id = 1;
+	f->sha256 = cpx_state_blob(st, c->sha256, 32);
+	if (rc == 0)
+		rc = cpx_image_create(s, &id, NULL, &w, err);
+	if (rc == 0)
+		rc = cpx_image_put(w, 1, c->after.at, c->after.n, read_pages, &c->after, err);
+	if (rc == 0)
+		rc = cpx_image_commit(w, st, NULL, NULL, err);
+	cpx_state_free(st);
+	return rc;
 }
 
 static int prepare_both(struct cpx_store *s, struct scenario *c, struct cpx_err *err)
@@ -481,6 +501,172 @@ static void judge_removal(struct cpx_store *s, struct scenario *c, bool all)
 		assert_false(cpx_io_exists(&s->io, name));
 	else
 		judge_gen(s, 1, &c->before, false);
+}
+
+/* --- cleaning and removal ------------------------------------------------------------- */
+
+static struct cpx_gen_id copy_of(uint64_t seq)
+{
+	struct cpx_gen_id id = gen(seq);
+
+	id.nonce[0] = 'c';
+	return id;
+}
+
+/* Most of what the first one wrote is dead in the second. */
+static int prepare_dead_packs(struct cpx_store *s, struct scenario *c, struct cpx_err *err)
+{
+	int rc = prepare_old(s, c, err);
+	struct cpx_gen_id id = gen(2), base = gen(1);
+	const struct cpx_image_opts opts = { .workers = 1, .base = &base };
+	struct cpx_state *st = some_state(2);
+	struct cpx_image_writer *w;
+
+	if (rc == 0)
+		rc = cpx_image_create(s, &id, &opts, &w, err);
+	for (size_t i = 0; rc == 0 && i < c->pages; i++) {
+		uint64_t at = c->after.at + i * CPX_PAGE;
+
+		if (i % 5 != 3) {
+			fill_page(&c->after, i, FILL_RANDOM);
+			rc = cpx_image_put(w, 1, at, CPX_PAGE, read_pages, &c->after, err);
+		} else {
+			memcpy(c->after.p + i * CPX_PAGE, c->before.p + i * CPX_PAGE, CPX_PAGE);
+			rc = cpx_image_inherit(w, 1, at, CPX_PAGE, err);
+		}
+	}
+	if (rc == 0)
+		rc = cpx_image_commit(w, st, NULL, NULL, err);
+	cpx_state_free(st);
+	return rc;
+}
+
+/* As the keeper does: a copy of the head, which takes its place; what nothing needs goes. */
+static int clean_and_collect(struct cpx_store *s, struct scenario *c, struct cpx_err *err)
+{
+	const struct cpx_gen_id head = gen(2), copy = copy_of(2);
+	struct cpx_clean_stats st;
+	struct cpx_gc gc;
+	int rc = cpx_image_clean(s, &head, &copy, CPX_CODEC_LZ4, UINT64_MAX, &st, err);
+
+	(void)c;
+	if (rc == 0)
+		return cpx_err_set(err, CPX_E_INVAL, "there was nothing to be cleaned");
+	if (rc > 0)
+		rc = cpx_store_discard(s, &head, false, err);
+	return rc < 0 ? rc : cpx_store_gc(s, "job", &copy, 1, false, &gc, err);
+}
+
+static bool manifest_is_there(struct cpx_store *s, const struct cpx_gen_id *id)
+{
+	char name[CPX_NAME_MAX];
+
+	cpx_name_manifest(id, false, name);
+	return cpx_io_exists(&s->io, name);
+}
+
+static void judge_copy(struct cpx_store *s, struct scenario *c, const struct cpx_gen_id *id)
+{
+	struct cpx_image *img;
+	struct cpx_err err = { 0 };
+	CPX_AUTO_FREE uint8_t *got = malloc(c->after.n);
+
+	OK(cpx_image_open(s, id, &img, &err));
+	OK(cpx_image_verify(img, 1, &err));
+	OK(cpx_image_read(img, 1, c->after.at, got, c->after.n, &err));
+	assert_memory_equal(got, c->after.p, c->after.n);
+	cpx_image_close(img);
+}
+
+/* The head or its copy is there, each of them whole; and then the next sweep leaves one. */
+static void judge_cleaning(struct cpx_store *s, struct scenario *c, bool all)
+{
+	const struct cpx_gen_id head = gen(2), copy = copy_of(2), old = gen(1);
+	bool is_copy = manifest_is_there(s, &copy), is_head = manifest_is_there(s, &head);
+	const struct cpx_gen_id *left = is_head ? &head : &copy;
+	struct cpx_gc gc;
+	struct cpx_err err = { 0 };
+
+	assert_true(is_copy || is_head);
+	if (is_copy)
+		judge_copy(s, c, &copy);
+	if (is_head)
+		judge_copy(s, c, &head);
+	if (all)
+		assert_false(is_head || manifest_is_there(s, &old));
+	if (is_head && is_copy)
+		OK(cpx_store_discard(s, &copy, true, &err));
+	OK(cpx_store_gc(s, "job", left, 1, false, &gc, &err));
+	judge_copy(s, c, left);
+	OK(cpx_store_gc(s, "job", left, 1, true, &gc, &err));
+	assert_int_equal(gc.dead_files, 0);
+}
+
+static void cleaning(void **state)
+{
+	(void)state;
+	run(&(struct scenario){ .name = "cleaning",
+				.base = fast_base(),
+				.pages = 60,
+				.workers = 1,
+				.prepare = prepare_dead_packs,
+				.act = clean_and_collect,
+				.judge = judge_cleaning });
+}
+
+/* What only the first one refers to, and an object that nothing does. */
+static int prepare_garbage(struct cpx_store *s, struct scenario *c, struct cpx_err *err)
+{
+	uint8_t lost[32];
+	int rc = prepare_old(s, c, err);
+
+	if (rc == 0)
+		rc = commit_with_code(s, c, err);
+	if (rc == 0)
+		rc = put_program(s, 3, c->before.p, lost, err);
+	cpx_store_committed(s); /* nobody is writing any more */
+	return rc;
+}
+
+static int collect_all(struct cpx_store *s, struct scenario *c, struct cpx_err *err)
+{
+	const struct cpx_gen_id head = gen(2);
+	struct cpx_code_gc code;
+	struct cpx_gc gc;
+	int rc = cpx_store_gc(s, "job", &head, 1, false, &gc, err);
+
+	(void)c;
+	return rc < 0 ? rc : cpx_store_gc_code(s, false, &code, err);
+}
+
+/* The head is whole, with its program; the next one leaves no more than that. */
+static void judge_collection(struct cpx_store *s, struct scenario *c, bool all)
+{
+	const struct cpx_gen_id old = gen(1), head = gen(2);
+	struct cpx_code_gc code;
+	struct cpx_err err = { 0 };
+
+	judge_gen(s, 1, &c->before, false);
+	judge_copy(s, c, &head);
+	if (all)
+		assert_false(manifest_is_there(s, &old));
+	OK(collect_all(s, c, &err));
+	judge_copy(s, c, &head);
+	OK(cpx_store_gc_code(s, true, &code, &err));
+	assert_int_equal(code.files, 1);
+	assert_int_equal(code.dead_files, 0);
+}
+
+static void collection(void **state)
+{
+	(void)state;
+	run(&(struct scenario){ .name = "collection",
+				.base = fast_base(),
+				.pages = 60,
+				.workers = 1,
+				.prepare = prepare_garbage,
+				.act = collect_all,
+				.judge = judge_collection });
 }
 
 static void first_generation(void **state)
@@ -568,6 +754,7 @@ int main(void)
 		cmocka_unit_test(first_generation), cmocka_unit_test(next_generation),
 		cmocka_unit_test(large_generation), cmocka_unit_test(increment),
 		cmocka_unit_test(code_object),	    cmocka_unit_test(removal),
+		cmocka_unit_test(cleaning),	    cmocka_unit_test(collection),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -6,6 +6,7 @@
 #include "store_fixture.h"
 
 #include <errno.h>
+#include <sys/mman.h>
 #include <stdatomic.h>
 
 /* --- memory that runs out ------------------------------------------------------------ */
@@ -199,6 +200,164 @@ static void large_on_disk(void **state)
 	free_fixture(&f);
 }
 
+/* --- cleaning and removal ------------------------------------------------------------- */
+
+/* As the keeper does; @copied: the copy may take the head's place. */
+static int clean_and_collect(struct cpx_store *s, bool *copied, struct cpx_err *err)
+{
+	const struct cpx_gen_id head = gen(2);
+	struct cpx_gen_id copy = head;
+	struct cpx_code_gc code;
+	struct cpx_clean_stats st;
+	struct cpx_gc gc;
+	int rc;
+
+	copy.nonce[0] = 'c';
+	*copied = false;
+	rc = cpx_image_clean(s, &head, &copy, CPX_CODEC_LZ4, UINT64_MAX, &st, err);
+	if (rc < 0)
+		return rc;
+	assert_int_equal(rc, 1);
+	*copied = true;
+	rc = cpx_store_discard(s, &head, false, err);
+	if (rc == 0)
+		rc = cpx_store_gc(s, "job", &copy, 1, false, &gc, err);
+	return rc < 0 ? rc : cpx_store_gc_code(s, false, &code, err);
+}
+
+/* A head that refers to little of an older generation, and a program that nothing needs. */
+static struct fixture make_dead(const char *base)
+{
+	struct fixture f = make_fixture(base, 60);
+	const struct cpx_gen_id old = gen(1), head = gen(2), lost = gen(3);
+	const struct cpx_image_opts opts = { .workers = 1, .base = &old };
+	struct cpx_state *st = some_state(2);
+	struct cpx_store *s = open_dir(f.dir);
+	struct cpx_image_writer *w;
+	struct cpx_err err = { 0 };
+	uint8_t sum[32];
+	int fd = memfd_create("program", MFD_CLOEXEC);
+
+	OK(cpx_store_discard(s, &old, true, &err));
+	fill(&f.old, FILL_RANDOM);
+	OK(write_gen(s, 1, &f.old, NULL, NULL, &err));
+	OK(cpx_image_create(s, &head, &opts, &w, &err));
+	for (size_t i = 0; i < f.new.n / CPX_PAGE; i++) {
+		uint64_t at = f.new.at + i *CPX_PAGE;
+
+		if (i % 6) {
+			OK(cpx_image_put(w, 1, at, CPX_PAGE, read_pages, &f.new, &err));
+		} else {
+			memcpy(f.new.p + i *CPX_PAGE, f.old.p + i * CPX_PAGE, CPX_PAGE);
+			OK(cpx_image_inherit(w, 1, at, CPX_PAGE, &err));
+		}
+	}
+	OK(cpx_image_commit(w, st, NULL, NULL, &err));
+	cpx_state_free(st);
+	assert_int_equal(write(fd, "lost", 4), 4);
+	OK(cpx_store_put_code(s, &lost, fd, sum, &err));
+	close(fd);
+	f.files = 0;
+	cpx_store_close(s);
+	return f;
+}
+
+/* What the record names then is whole; the next time all goes that nothing needs. */
+static void judge_clean(struct fixture *f, bool copied, const char *what, long at)
+{
+	struct cpx_gen_id left = gen(2);
+	struct cpx_store *s = open_dir(f->dir);
+	struct cpx_code_gc code;
+	struct cpx_image *img;
+	struct cpx_gc gc;
+	struct cpx_err err = { 0 };
+	CPX_AUTO_FREE uint8_t *got = malloc(f->new.n);
+
+	if (copied)
+		left.nonce[0] = 'c';
+	for (int i = 0; i < 2; i++) {
+		if (cpx_image_open(s, &left, &img, &err) < 0 ||
+		    cpx_image_verify(img, 1, &err) < 0 ||
+		    cpx_image_read(img, 1, f->new.at, got, f->new.n, &err) < 0)
+			fail_msg("%s %ld: %s", what, at, err.msg);
+		assert_memory_equal(got, f->new.p, f->new.n);
+		cpx_image_close(img);
+		OK(cpx_store_gc(s, "job", &left, 1, false, &gc, &err));
+		OK(cpx_store_gc_code(s, false, &code, &err));
+	}
+	assert_int_equal(gc.dead_files, 0);
+	assert_int_equal(count_files(s, "code"), 0);
+	cpx_store_close(s);
+}
+
+static bool clean_with(struct saboteur *b)
+{
+	const struct cpx_store_opts opts = { .uid = (uint32_t)-1, .gid = (uint32_t)-1 };
+	struct fixture f = make_dead(fast_base());
+	struct cpx_store *s;
+	struct cpx_err err = { 0 };
+	bool copied;
+	int rc;
+
+	OK(cpx_store_open_hooked(f.dir, &opts, (struct cpx_io_hook){ sabotage, b }, &s, &err));
+	rc = clean_and_collect(s, &copied, &err);
+	cpx_store_close(s);
+	if (rc < 0)
+		assert_true(atomic_load(&b->done));
+	judge_clean(&f, copied, "call", b->at);
+	free_fixture(&f);
+	return atomic_load(&b->done);
+}
+
+static void cleaning_and_removal(void **state)
+{
+	static const enum cpx_io_kind kinds[] = {
+		CPX_IO_CREATE, CPX_IO_WRITE,  CPX_IO_FSYNC, CPX_IO_FSYNC_DIR,
+		CPX_IO_RENAME, CPX_IO_UNLINK, CPX_IO_OPEN,  CPX_IO_READ,
+	};
+	int loops = 0;
+
+	(void)state;
+	for (size_t k = 0; k < sizeof(kinds) / sizeof(kinds[0]); k++) {
+		for (int onward = 0; onward < 2; onward++) {
+			bool reached = true;
+
+			for (long n = 1; reached; n++, loops++) {
+				struct saboteur b = {
+					.kind = kinds[k], .at = n, .onward = onward, .sys = EIO
+				};
+
+				reached = clean_with(&b);
+			}
+		}
+	}
+	print_message("%d cleanings with a fault\n", loops);
+}
+
+static void no_memory_to_clean(void **state)
+{
+	bool reached = true, copied = false;
+
+	(void)state;
+	for (long n = 1; reached; n++) {
+		struct fixture f = make_dead(fast_base());
+		struct cpx_store *s = open_dir(f.dir);
+		struct cpx_err err = { 0 };
+		int rc;
+
+		atomic_store(&allocations, 0);
+		atomic_store(&fail_at, n);
+		rc = clean_and_collect(s, &copied, &err);
+		reached = atomic_load(&allocations) >= n;
+		atomic_store(&fail_at, 0);
+		cpx_store_close(s);
+		if (rc < 0 && rc != CPX_E_NOMEM)
+			fail_msg("allocation %ld: code %d: %s", n, rc, err.msg);
+		judge_clean(&f, copied, "allocation", n);
+		free_fixture(&f);
+	}
+}
+
 /* The first generation of a job: its directory goes, too. */
 static void the_first_generation(void **state)
 {
@@ -310,7 +469,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(small_in_memory),	cmocka_unit_test(large_on_disk),
 		cmocka_unit_test(the_first_generation), cmocka_unit_test(no_memory),
-		cmocka_unit_test(no_memory_to_read),
+		cmocka_unit_test(no_memory_to_read),	cmocka_unit_test(cleaning_and_removal),
+		cmocka_unit_test(no_memory_to_clean),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
