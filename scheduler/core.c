@@ -13,6 +13,10 @@
 
 #include "../chpox/base/err.h"
 
+#define STAYS_NS \
+	10000000000ll	      /* a job that could not be moved is not moved again for so long */
+#define SHOWN_NS 2000000000ll /* running for so long, a job shows in what is measured */
+
 struct cpx_core_act *core_emit(struct cpx_core *c, enum cpx_core_act_kind kind)
 {
 	static struct cpx_core_act lost; /* written to, never read */
@@ -37,8 +41,7 @@ struct cpx_core_act *core_emit(struct cpx_core *c, enum cpx_core_act_kind kind)
 	return a;
 }
 
-/* Make @at an index of the array. New members are zero. */
-static bool grow(struct cpx_core *c, void **array, uint32_t *n, size_t size, uint32_t at)
+bool core_grow(struct cpx_core *c, void **array, uint32_t *n, size_t size, uint32_t at)
 {
 	uint32_t room = at < *n ? *n : (at + 1) * 3 / 2 + 8;
 	void *p;
@@ -59,7 +62,7 @@ static bool grow(struct cpx_core *c, void **array, uint32_t *n, size_t size, uin
 struct job *core_job(struct cpx_core *c, uint32_t job)
 {
 	if (job >= CPX_CORE_JOBS_MAX ||
-	    !grow(c, (void **)&c->jobs, &c->njobs, sizeof(*c->jobs), job))
+	    !core_grow(c, (void **)&c->jobs, &c->njobs, sizeof(*c->jobs), job))
 		return NULL;
 	c->jobs[job].rec.job = job;
 	return &c->jobs[job];
@@ -67,13 +70,8 @@ struct job *core_job(struct cpx_core *c, uint32_t job)
 
 struct node *core_node(struct cpx_core *c, uint32_t node)
 {
-	uint32_t n = c->nnodes, m = c->nnodes;
-
-	if (node > CPX_NODES_MAX)
-		return NULL;
-	if (node >= n && (!grow(c, (void **)&c->held, &m, sizeof(*c->held), node) ||
-			  !grow(c, (void **)&c->cand, &n, sizeof(*c->cand), node) ||
-			  !grow(c, (void **)&c->nodes, &c->nnodes, sizeof(*c->nodes), node)))
+	if (node > CPX_NODES_MAX ||
+	    !core_grow(c, (void **)&c->nodes, &c->nnodes, sizeof(*c->nodes), node))
 		return NULL;
 	return &c->nodes[node];
 }
@@ -81,6 +79,28 @@ struct node *core_node(struct cpx_core *c, uint32_t node)
 bool core_alive(const struct cpx_core *c, uint32_t node)
 {
 	return node && node < c->nnodes && c->nodes[node].lease;
+}
+
+const struct cpx_gossip_entry *core_fresh(const struct cpx_core *c, uint32_t node)
+{
+	const struct cpx_gossip_entry *e = cpx_gossip_get(&c->gossip, node);
+
+	return e && core_alive(c, node) && e->life == c->nodes[node].lease &&
+			       e->at_ms > c->now / 1000000 - CORE_FRESH_MS
+		       ? e
+		       : NULL;
+}
+
+uint32_t core_placer_node(struct cpx_core *c)
+{
+	uint32_t i = c->placer_node;
+
+	if (!c->placer || (i < c->nnodes && c->nodes[i].lease == c->placer))
+		return c->placer ? i : 0;
+	for (i = 1; i < c->nnodes; i++)
+		if (c->nodes[i].lease == c->placer)
+			return c->placer_node = i;
+	return 0;
 }
 
 bool core_lease_ok(const struct cpx_core *c)
@@ -101,7 +121,7 @@ uint64_t core_draw(struct cpx_core *c)
 void core_activate(struct cpx_core *c, uint32_t job)
 {
 	if (c->jobs[job].active ||
-	    !grow(c, (void **)&c->active, &c->active_room, sizeof(*c->active), c->nactive))
+	    !core_grow(c, (void **)&c->active, &c->active_room, sizeof(*c->active), c->nactive))
 		return;
 	c->jobs[job].active = true;
 	c->active[c->nactive++] = job;
@@ -132,6 +152,8 @@ void core_learn(struct cpx_core *c, const struct cpx_core_rec *rec)
 		j->gone_at = 0;
 		j->owned_at = c->now;
 	}
+	if (o->place && !rec->place && o->owner == rec->owner && o->owner)
+		j->place_retry_at = c->now + STAYS_NS; /* it could not leave */
 	if (o->place != rec->place || o->owner != rec->owner || o->epoch != rec->epoch)
 		j->placed_at = c->now;
 	if (o->state != rec->state || o->owner != rec->owner || o->epoch != rec->epoch) {
@@ -273,16 +295,11 @@ static void answer(struct cpx_core *c, const struct cpx_core_event *ev)
 }
 
 /* The placer's key lives as long as its lease. */
-static bool placer_gone(const struct cpx_core *c)
+static bool placer_gone(struct cpx_core *c)
 {
-	uint32_t i;
-
 	if (!c->placer)
 		return true;
-	for (i = 1; i < c->nnodes; i++)
-		if (c->nodes[i].lease == c->placer)
-			return false;
-	return c->list_rev >= c->placer_rev;
+	return !core_placer_node(c) && c->list_rev >= c->placer_rev;
 }
 
 static void tick(struct cpx_core *c)
@@ -321,10 +338,33 @@ static void tick(struct cpx_core *c)
 		place_tick(c);
 }
 
+/* What is measured, and what has come too lately to be measured: so nobody sends too much. */
+static struct cpx_load_figures promised(const struct cpx_core *c)
+{
+	struct cpx_load_figures f = c->own;
+	uint32_t i;
+
+	for (i = 0; i < c->nactive; i++) {
+		const struct job *j = &c->jobs[c->active[i]];
+
+		if (j->copy != COPY_STARTING &&
+		    (j->copy != COPY_UP || c->now - j->up_at >= SHOWN_NS))
+			continue;
+		f.upper += cpx_load_add(j->need.load, f.ncpus, f.speed);
+		if (f.upper > CPX_LOAD_MAX)
+			f.upper = CPX_LOAD_MAX;
+		f.mem_free -= j->need.mem < f.mem_free ? j->need.mem : f.mem_free;
+	}
+	return f;
+}
+
 static void figures(struct cpx_core *c, const struct cpx_core_event *ev)
 {
+	struct cpx_load_figures f;
+
 	c->own = *ev->figures;
-	if (!c->lease || cpx_gossip_own(&c->gossip, c->lease, &c->own, c->now / 1000000) < 0)
+	f = promised(c);
+	if (!c->lease || cpx_gossip_own(&c->gossip, c->lease, &f, c->now / 1000000) < 0)
 		return;
 	balance_second(c);
 }
@@ -352,7 +392,8 @@ int cpx_core_open(const struct cpx_core_config *cfg, struct cpx_core **out, stru
 	c->cfg = *cfg;
 	c->lease = cfg->lease;
 	c->deadline = INT64_MIN;
-	cpx_gossip_init(&c->gossip, cfg->self);
+	cpx_gossip_init(&c->gossip, cfg->self, cfg->figures_kept);
+	c->held_at = INT64_MIN;
 	if (!core_node(c, cfg->self)) {
 		cpx_core_close(c);
 		return cpx_err_set(err, CPX_E_NOMEM, "out of memory");

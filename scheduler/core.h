@@ -104,14 +104,16 @@ enum cpx_core_ev_kind {
 	CPX_EV_NOT_HELD,    /* keeper: no checkpoint, it runs on */
 	CPX_EV_EXITED,	    /* keeper: .status */
 	CPX_EV_ENDED,	    /* keeper: the copy was killed and is gone */
-	CPX_EV_USED,	    /* keeper: .need and .used_ms of a job, each second */
+	CPX_EV_USED,	    /* keeper: .need, and .used_ms since the job was first started, by
+			       standard speed; each second */
 	CPX_EV_FIGURES,	    /* this node's, each second */
 	CPX_EV_GOSSIP,	    /* a datagram, decoded */
-	CPX_EV_OFFER,	    /* another node would like to be rid of .job at .epoch, to .node */
-	CPX_EV_RUN,	    /* user: .rec is a new job */
-	CPX_EV_MIGRATE,	    /* user: .job to .node */
-	CPX_EV_HALT,	    /* user: .job */
-	CPX_EV_DRAIN,	    /* user: .node's flags are .flags: wait until it is empty */
+	CPX_EV_OFFER,	/* another node, of .figures, would like to be rid of .job at .epoch,
+			   with .need and .used_ms, to .node */
+	CPX_EV_RUN,	/* user: .rec is a new job */
+	CPX_EV_MIGRATE, /* user: .job to .node */
+	CPX_EV_HALT,	/* user: .job */
+	CPX_EV_DRAIN,	/* user: .node's flags are .flags: wait until it is empty */
 };
 struct cpx_core_event {
 	enum cpx_core_ev_kind kind;
@@ -138,7 +140,8 @@ enum cpx_core_act_kind {
 	CPX_ACT_UNHOLD, /* .job: run on, under .lease until .deadline */
 	CPX_ACT_KILL,	/* .job, .epoch */
 	CPX_ACT_GOSSIP, /* to .node */
-	CPX_ACT_OFFER,	/* .job at .epoch, to be moved to .target, to the placer on .node */
+	CPX_ACT_OFFER,	/* .job at .epoch, .need and .used_ms, to be moved to .target, and this
+			   node's .figures; to the placer on .node */
 	CPX_ACT_REPORT, /* a user's wish .id: .why (NONE: done), or a job's change, id 0 */
 };
 struct cpx_core_act {
@@ -150,6 +153,9 @@ struct cpx_core_act {
 	struct cpx_core_req req;	     /* of REQUEST */
 	struct cpx_core_rec rec;	     /* of START, REPORT */
 	const struct cpx_gossip_msg *gossip; /* of GOSSIP; the core's */
+	struct cpx_load_need need;	     /* of OFFER, as these */
+	uint64_t used_ms;
+	struct cpx_load_figures figures;
 };
 
 struct cpx_core_config {
@@ -157,10 +163,11 @@ struct cpx_core_config {
 	uint64_t lease; /* of an earlier daemon whose keepers may live; 0: none */
 	uint64_t features;
 	struct cpx_fence_times times;
-	int64_t place_ns; /* for a node to acquire: 3 s */
-	int64_t move_ns;  /* for an owner to let go: 120 s */
-	int64_t wish_ns;  /* for a user's wish: 300 s */
-	uint64_t move_ms; /* what a move costs, as measured */
+	int64_t place_ns;      /* for a node to acquire: 3 s */
+	int64_t move_ns;       /* for an owner to let go: 120 s */
+	int64_t wish_ns;       /* for a user's wish: 300 s */
+	uint64_t move_ms;      /* what a move costs, as measured */
+	uint32_t figures_kept; /* of how many nodes at most; 0: all (the placer needs them) */
 	bool balance;
 };
 #define CPX_CORE_DEFAULTS                                                                     \

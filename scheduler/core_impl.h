@@ -33,8 +33,9 @@ struct job {
 	uint64_t req;
 	enum purpose purpose;
 	int64_t req_until, retry_at, backoff;
-	bool doubt;  /* a swap was not answered: read before anything else */
-	bool active; /* looked at each tick */
+	bool doubt;    /* a swap was not answered: read before anything else */
+	bool active;   /* looked at each tick */
+	int64_t up_at; /* when it began to run here */
 	/* as its keeper measures it */
 	struct cpx_load_need need;
 	uint64_t used_ms;
@@ -84,19 +85,32 @@ struct cpx_core {
 	uint32_t njobs;
 	uint32_t *active, nactive, active_room;
 	struct node *nodes;
-	uint32_t nnodes;
+	uint32_t nnodes,
+		placer_node; /* @placer_node: whose lease the placer's is; 0: not known */
 	struct cpx_gossip gossip;
 	struct cpx_gossip_msg gossip_msg;
 	struct cpx_load_figures own;
-	struct held *held; /* by node: reserved, see place.c */
+	struct held *held; /* by node, of the placer alone: reserved, see place.c */
+	uint32_t nheld;
+	int64_t held_at;
 	struct wish *wishes;
 	uint32_t nwishes;
 	struct cpx_load_candidate *cand;
+	uint32_t ncand;
 	struct cpx_core_act *acts;
 	uint32_t nacts, acts_room;
 };
 
+/* Figures that are older say nothing of how busy a node is. */
+#define CORE_FRESH_MS 30000
+
 /* core.c */
+/* Make @at an index of the array of @n. New members are zero. */
+bool core_grow(struct cpx_core *c, void **array, uint32_t *n, size_t size, uint32_t at);
+/* The figures of a node's present life, not too old; NULL: none. */
+const struct cpx_gossip_entry *core_fresh(const struct cpx_core *c, uint32_t node);
+/* The node whose lease the placer's is; 0: not known. */
+uint32_t core_placer_node(struct cpx_core *c);
 struct cpx_core_act *core_emit(struct cpx_core *c, enum cpx_core_act_kind kind);
 struct job *core_job(struct cpx_core *c, uint32_t job);	   /* made; NULL: out of memory */
 struct node *core_node(struct cpx_core *c, uint32_t node); /* made; NULL: out of memory */

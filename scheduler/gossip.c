@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* See gossip.h. */
+/* See gossip.h. Figures lie close together, so that a second costs what is known, not how many
+ * nodes there are; what is remembered of every sender is its last sequence number alone. */
 #include "gossip.h"
 
 #include <stdlib.h>
@@ -9,57 +10,117 @@
 
 static const uint8_t magic[8] = { 'c', 'p', 'x', 'g', 's', 'p', 0, 1 };
 
-int cpx_gossip_init(struct cpx_gossip *g, uint32_t self)
+#define KEEP_LEAST 2 /* its own figures, and another's */
+
+int cpx_gossip_init(struct cpx_gossip *g, uint32_t self, uint32_t keep)
 {
-	*g = (struct cpx_gossip){ .self = self };
+	*g = (struct cpx_gossip){ .self = self, .keep = keep ? keep : CPX_NODES_MAX };
+	if (g->keep < KEEP_LEAST)
+		g->keep = KEEP_LEAST;
 	return self && self <= CPX_NODES_MAX ? 0 : CPX_E_INVAL;
 }
 
 void cpx_gossip_free(struct cpx_gossip *g)
 {
 	free(g->e);
-	free(g->seq);
+	free(g->at);
+	free(g->heard);
 	*g = (struct cpx_gossip){ 0 };
 }
 
-static int room_for(struct cpx_gossip *g, uint32_t node)
+/* The arrays by node number reach to @node. */
+static int reach(struct cpx_gossip *g, uint32_t node)
 {
 	uint32_t n = (node + 16) & ~15u;
-	void *e, *s;
+	void *at, *heard;
 
-	if (node < g->n)
+	if (node < g->nodes)
 		return 0;
-	e = realloc(g->e, n * sizeof(*g->e));
-	if (!e)
+	at = realloc(g->at, n * sizeof(*g->at));
+	if (!at)
 		return CPX_E_NOMEM;
-	g->e = e;
-	s = realloc(g->seq, n * sizeof(*g->seq));
-	if (!s)
+	g->at = at;
+	heard = realloc(g->heard, n * sizeof(*g->heard));
+	if (!heard)
 		return CPX_E_NOMEM;
-	g->seq = s;
-	memset(g->e + g->n, 0, (n - g->n) * sizeof(*g->e));
-	memset(g->seq + g->n, 0, (n - g->n) * sizeof(*g->seq));
-	g->n = n;
+	g->heard = heard;
+	memset(g->at + g->nodes, 0, (n - g->nodes) * sizeof(*g->at));
+	memset(g->heard + g->nodes, 0, (n - g->nodes) * sizeof(*g->heard));
+	g->nodes = n;
 	return 0;
+}
+
+static struct cpx_gossip_entry *find(const struct cpx_gossip *g, uint32_t node)
+{
+	return node < g->nodes && g->at[node] ? &g->e[g->at[node] - 1] : NULL;
+}
+
+/* Those of another node that are older than all; NULL: there is no other. */
+static struct cpx_gossip_entry *oldest(struct cpx_gossip *g)
+{
+	struct cpx_gossip_entry *e, *old = NULL;
+
+	for (e = g->e; e < g->e + g->n; e++)
+		if (e->node != g->self && (!old || e->at_ms < old->at_ms))
+			old = e;
+	return old;
+}
+
+/* A place for the figures of a node of which nothing is known; NULL: no memory. */
+static struct cpx_gossip_entry *add(struct cpx_gossip *g)
+{
+	uint32_t room = g->room ? g->room * 2 : 16;
+	void *e;
+
+	if (g->n < g->room)
+		return &g->e[g->n++];
+	if (room > g->keep)
+		room = g->keep;
+	e = realloc(g->e, room * sizeof(*g->e));
+	if (!e)
+		return NULL;
+	g->e = e;
+	g->room = room;
+	return &g->e[g->n++];
+}
+
+static int put_new(struct cpx_gossip *g, const struct cpx_gossip_entry *new)
+{
+	struct cpx_gossip_entry *e;
+
+	if (g->n < g->keep) {
+		e = add(g);
+		if (!e)
+			return CPX_E_NOMEM;
+	} else {
+		e = oldest(g);
+		if (new->node != g->self && e->at_ms >= new->at_ms)
+			return 0;
+		g->at[e->node] = 0;
+	}
+	*e = *new;
+	g->at[e->node] = (uint16_t)(e - g->e + 1);
+	return 1;
 }
 
 /* Lives are leases, and those of one node only ever grow. */
 static bool newer(const struct cpx_gossip_entry *a, const struct cpx_gossip_entry *b)
 {
-	if (!b->node || a->life != b->life)
-		return !b->node || a->life > b->life;
-	return a->at_ms > b->at_ms;
+	return a->life != b->life ? a->life > b->life : a->at_ms > b->at_ms;
 }
 
 static int take_one(struct cpx_gossip *g, const struct cpx_gossip_entry *e)
 {
-	if (room_for(g, e->node) < 0)
+	struct cpx_gossip_entry *old;
+
+	if (reach(g, e->node) < 0)
 		return CPX_E_NOMEM;
-	if (!newer(e, &g->e[e->node]))
+	old = find(g, e->node);
+	if (!old)
+		return put_new(g, e);
+	if (!newer(e, old))
 		return 0;
-	if (g->e[e->node].life != e->life)
-		g->seq[e->node] = 0;
-	g->e[e->node] = *e;
+	*old = *e;
 	return 1;
 }
 
@@ -67,37 +128,41 @@ int cpx_gossip_own(struct cpx_gossip *g, uint64_t life, const struct cpx_load_fi
 		   int64_t now_ms)
 {
 	struct cpx_gossip_entry e = { .node = g->self, .life = life, .at_ms = now_ms, .f = *f };
+	struct cpx_gossip_entry *own;
 
-	if (room_for(g, g->self) < 0)
+	if (reach(g, g->self) < 0)
 		return CPX_E_NOMEM;
-	g->e[g->self] = e;
+	own = find(g, g->self);
+	if (!own)
+		return put_new(g, &e) < 0 ? CPX_E_NOMEM : 0;
+	*own = e;
 	return 0;
 }
 
 const struct cpx_gossip_entry *cpx_gossip_get(const struct cpx_gossip *g, uint32_t node)
 {
-	return node < g->n && g->e[node].node ? &g->e[node] : NULL;
+	return find(g, node);
 }
 
 void cpx_gossip_forget(struct cpx_gossip *g, uint32_t node, uint64_t life)
 {
-	if (node < g->n && g->e[node].node && g->e[node].life == life)
-		g->e[node].at_ms =
-			INT64_MIN; /* the life stays: its late figures are not news */
+	struct cpx_gossip_entry *e = find(g, node);
+
+	if (e && e->life == life)
+		e->at_ms = INT64_MIN; /* the life stays: its late figures are not news */
 }
 
 void cpx_gossip_make(struct cpx_gossip *g, struct cpx_gossip_msg *out)
 {
-	uint32_t i, at;
+	const struct cpx_gossip_entry *e;
+	uint32_t at;
 
 	out->from = g->self;
 	out->seq = ++g->sent;
 	out->n = 1;
-	out->e[0] = g->e[g->self];
-	for (i = 1; i < g->n; i++) {
-		const struct cpx_gossip_entry *e = &g->e[i];
-
-		if (!e->node || e->node == g->self || e->at_ms == INT64_MIN)
+	out->e[0] = *find(g, g->self);
+	for (e = g->e; e < g->e + g->n; e++) {
+		if (e->node == g->self || e->at_ms == INT64_MIN)
 			continue;
 		if (out->n == CPX_GOSSIP_WINDOW && e->at_ms <= out->e[out->n - 1].at_ms)
 			continue;
@@ -111,13 +176,15 @@ void cpx_gossip_make(struct cpx_gossip *g, struct cpx_gossip_msg *out)
 
 int cpx_gossip_take(struct cpx_gossip *g, const struct cpx_gossip_msg *m)
 {
-	const struct cpx_gossip_entry *from = &m->e[0];
+	struct cpx_gossip_heard *heard;
+	uint64_t life = m->e[0].life;
 	uint32_t i;
 	int taken = 0, rc;
 
-	if (room_for(g, m->from) < 0)
+	if (reach(g, m->from) < 0)
 		return CPX_E_NOMEM;
-	if (g->e[m->from].node && g->e[m->from].life == from->life && m->seq <= g->seq[m->from])
+	heard = &g->heard[m->from];
+	if (life < heard->life || (life == heard->life && m->seq <= heard->seq))
 		return CPX_E_CONFLICT;
 	for (i = 0; i < m->n; i++) {
 		if (m->e[i].node == g->self)
@@ -127,8 +194,8 @@ int cpx_gossip_take(struct cpx_gossip *g, const struct cpx_gossip_msg *m)
 			return rc;
 		taken += rc;
 	}
-	if (g->e[m->from].life == from->life)
-		g->seq[m->from] = m->seq;
+	/* take_one() may have moved it */
+	g->heard[m->from] = (struct cpx_gossip_heard){ life, m->seq };
 	return taken;
 }
 

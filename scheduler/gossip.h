@@ -44,14 +44,21 @@ struct cpx_gossip_msg {
 	struct cpx_gossip_entry e[CPX_GOSSIP_WINDOW]; /* [0] is the sender's own */
 };
 
+/* The last datagram heard from a sender. */
+struct cpx_gossip_heard {
+	uint64_t life, seq;
+};
+
 struct cpx_gossip {
-	struct cpx_gossip_entry *e; /* by node number; node 0: not known */
-	uint64_t *seq;		    /* last of each sender's life */
-	uint32_t n, self;
+	struct cpx_gossip_entry *e; /* n of them, in no order */
+	uint16_t *at;		    /* by node number: 1 + index in e; 0: nothing known */
+	struct cpx_gossip_heard *heard;
+	uint32_t n, room, nodes, self, keep;
 	uint64_t sent;
 };
 
-int cpx_gossip_init(struct cpx_gossip *g, uint32_t self);
+/* @keep: so many nodes' figures at most, the oldest give way; 0: all. */
+int cpx_gossip_init(struct cpx_gossip *g, uint32_t self, uint32_t keep);
 void cpx_gossip_free(struct cpx_gossip *g);
 /* The figures of this node, as of now. */
 int cpx_gossip_own(struct cpx_gossip *g, uint64_t life, const struct cpx_load_figures *f,

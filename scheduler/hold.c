@@ -261,7 +261,6 @@ static void swapped(struct cpx_core *c, struct job *j, enum purpose purpose)
 		j->copy = COPY_STARTING;
 		j->give_up = j->no_move = false;
 		j->why = CPX_WHY_NONE;
-		j->used_ms = 0;
 		j->need = j->rec.need;
 	} else if (purpose == FOR_ADOPT || purpose == FOR_UNHOLD) {
 		a = core_emit(c, purpose == FOR_ADOPT ? CPX_ACT_ADOPT : CPX_ACT_UNHOLD);
@@ -359,6 +358,8 @@ void hold_keeper(struct cpx_core *c, const struct cpx_core_event *ev)
 		j->status = ev->status;
 		j->why = ev->why;
 	}
+	if (to == COPY_UP && j->copy != COPY_HOLDING)
+		j->up_at = c->now;
 	j->copy = to;
 	core_activate(c, ev->job);
 	if (j->copy == COPY_NONE && !j->req)

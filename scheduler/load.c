@@ -6,6 +6,7 @@
 
 #define MEM_BASE_MIN 10
 #define FETCH_UNIT_S 60.0
+#define ROUNDING 1e-9
 #define MOVE_GAIN 2 /* a move must gain twice what it costs */
 
 void cpx_load_meter_init(struct cpx_load_meter *m, uint32_t ncpus, uint32_t speed)
@@ -64,13 +65,24 @@ uint32_t cpx_load_of_job(uint32_t last, uint32_t ran, uint32_t ticks)
 	return cut((5 * (uint64_t)last + 3 * now) / 8);
 }
 
+/* What @need costs by memory on top of @used MiB: exponential in their share. */
+static double mem_cost(const struct cpx_load_figures *f, double used, uint32_t need,
+		       uint32_t nodes)
+{
+	double base = nodes > MEM_BASE_MIN ? nodes : MEM_BASE_MIN;
+
+	if (!f->mem_total || !need)
+		return 0;
+	return pow(base, (used + need) / f->mem_total) - pow(base, used / f->mem_total);
+}
+
 double cpx_load_cost(const struct cpx_load_figures *f, const struct cpx_load_need *need,
 		     const struct cpx_load_need *extra, uint32_t nodes)
 {
 	uint64_t taken = (uint64_t)extra->mem + need->mem;
 	double load = f->upper + cpx_load_add(extra->load, f->ncpus, f->speed);
 	double one = cpx_load_add(need->load, f->ncpus, f->speed);
-	double cost, used, base = nodes > MEM_BASE_MIN ? nodes : MEM_BASE_MIN;
+	double cost;
 
 	if (need->mem && (!f->mem_total || taken > f->mem_free))
 		return -1;
@@ -78,14 +90,21 @@ double cpx_load_cost(const struct cpx_load_figures *f, const struct cpx_load_nee
 		return -1;
 	/* jobs there lose @one each, this one waits behind all of them and itself */
 	cost = (2 * load + one) / CPX_LOAD_ONE;
-	if (f->mem_total) {
-		used = (double)f->mem_total - f->mem_free + extra->mem;
-		cost += pow(base, (used + need->mem) / f->mem_total) -
-			pow(base, used / f->mem_total);
-	}
+	cost += mem_cost(f, (double)f->mem_total - f->mem_free + extra->mem, need->mem, nodes);
 	if (f->fetch_mbps)
 		cost += (double)need->image / f->fetch_mbps / FETCH_UNIT_S;
 	return cost;
+}
+
+/* What its leaving frees here: the same, the other way round. */
+static double refund(const struct cpx_load_figures *f, const struct cpx_load_need *need,
+		     uint32_t nodes)
+{
+	double one = cpx_load_add(need->load, f->ncpus, f->speed);
+	double used = (double)f->mem_total - f->mem_free - need->mem;
+
+	return (2.0 * f->mean - one) / CPX_LOAD_ONE +
+	       mem_cost(f, used < 0 ? 0 : used, need->mem, nodes);
 }
 
 int cpx_load_choose(const struct cpx_load_candidate *c, size_t n, uint64_t random)
@@ -115,19 +134,21 @@ int cpx_load_choose(const struct cpx_load_candidate *c, size_t n, uint64_t rando
 
 bool cpx_load_worth_moving(const struct cpx_load_figures *from,
 			   const struct cpx_load_figures *to, const struct cpx_load_need *need,
-			   const struct cpx_load_need *extra, uint64_t used_ms,
+			   const struct cpx_load_need *extra, uint32_t nodes, uint64_t used_ms,
 			   uint64_t cost_ms)
 {
-	uint32_t one = cpx_load_add(need->load, to->ncpus, to->speed);
-	uint64_t there = (uint64_t)to->upper + cpx_load_add(extra->load, to->ncpus, to->speed);
-	uint64_t here = from->mean;
+	double cost = cpx_load_cost(to, need, extra, nodes);
+	uint32_t here = cpx_load_add(need->load, from->ncpus, from->speed);
+	uint32_t there = cpx_load_add(need->load, to->ncpus, to->speed);
+	double one = here < there ? here : there;
+	double gain = refund(from, need, nodes) - cost;
 
-	if (here <= there + (uint64_t)one * CPX_LOAD_STABILITY / 100)
+	/* twice, as both ends of a move are in the sum */
+	if (cost < 0 ||
+	    gain <= 2 * one * (CPX_LOAD_STABILITY - 100) / 100 / CPX_LOAD_ONE + ROUNDING)
 		return false;
-	if (cpx_load_cost(to, need, extra, 2) < 0)
-		return false;
-	/* what is left, at standard speed, ends that much earlier */
-	return used_ms * (here - there - one) / CPX_LOAD_ONE > MOVE_GAIN * cost_ms;
+	/* what is left of it, and of those like it, ends that much earlier */
+	return (double)used_ms * gain > (double)MOVE_GAIN * (double)cost_ms;
 }
 
 bool cpx_load_mem_short(const struct cpx_load_figures *f)

@@ -83,12 +83,14 @@ int cpx_load_choose(const struct cpx_load_candidate *c, size_t n, uint64_t rando
 
 /*
  * cpx_load_worth_moving() - is it worth it to move a job from @from (mean) to @to (upper)?
- * @used_ms: processor time used so far: it is expected to run as long again.
+ * What all jobs here gain when it leaves, less its opportunity cost there: more than the
+ * stability, and over what the job is expected to run more than twice what a move costs.
+ * @used_ms: processor time at standard speed so far: it is expected to run as long again.
  * @cost_ms: of a move, as measured.
  */
 bool cpx_load_worth_moving(const struct cpx_load_figures *from,
 			   const struct cpx_load_figures *to, const struct cpx_load_need *need,
-			   const struct cpx_load_need *extra, uint64_t used_ms,
+			   const struct cpx_load_need *extra, uint32_t nodes, uint64_t used_ms,
 			   uint64_t cost_ms);
 
 /* Short of memory: less than a sixteenth is free. Then moving is not asked whether it pays. */

@@ -15,8 +15,8 @@
 #include <string.h>
 
 #define S 1000000000ll
-#define SHOWS_NS (3 * S)     /* after it began, a job shows in its node's figures */
-#define RESERVED_NS (30 * S) /* no reservation is longer */
+#define RECOUNT_NS (S / 4)
+#define NO_ROOM_NS (2 * S) /* where no node has room, one may have it soon */
 #define BACKOFF_MAX (300 * S)
 
 static void reserve(struct held *h, const struct cpx_load_need *n)
@@ -25,20 +25,25 @@ static void reserve(struct held *h, const struct cpx_load_need *n)
 	h->need.mem += n->mem;
 }
 
-/* Does the job show in what is known of its owner's load? */
+/* Does the job show in what is known of its owner's load? A node counts what it has acquired
+ * from that moment on (promised() in core.c). */
 static bool shows(const struct cpx_core *c, const struct job *j)
 {
-	const struct cpx_gossip_entry *e = cpx_gossip_get(&c->gossip, j->rec.owner);
+	const struct cpx_gossip_entry *e = core_fresh(c, j->rec.owner);
 
-	return e && (e->at_ms > (j->owned_at + SHOWS_NS) / 1000000 ||
-		     (e->at_ms > INT64_MIN && c->now > j->owned_at + RESERVED_NS));
+	return e && e->at_ms > j->owned_at / 1000000;
 }
 
-static void count_held(struct cpx_core *c)
+/* What each node has been given. Return: false: no memory. */
+static bool count_held(struct cpx_core *c)
 {
 	uint32_t i;
 
-	memset(c->held, 0, c->nnodes * sizeof(*c->held));
+	if (!core_grow(c, (void **)&c->held, &c->nheld, sizeof(*c->held), c->nnodes) ||
+	    !core_grow(c, (void **)&c->cand, &c->ncand, sizeof(*c->cand), c->nnodes))
+		return false;
+	c->held_at = c->now;
+	memset(c->held, 0, c->nheld * sizeof(*c->held));
 	for (i = 0; i < c->njobs; i++) {
 		const struct job *j = &c->jobs[i];
 		const struct cpx_core_rec *r = &j->rec;
@@ -60,6 +65,7 @@ static void count_held(struct cpx_core *c)
 				c->held[r->owner].leaving++;
 		}
 	}
+	return true;
 }
 
 /* The owner's lease has ended, for sure. */
@@ -83,25 +89,37 @@ static bool refused(const struct cpx_core_rec *r, uint32_t node)
 	return false;
 }
 
-static const struct cpx_load_figures *figures_of(const struct cpx_core *c, uint32_t node)
+/* Of a node that has not been heard of lately, what it has been given is all that is known: it
+ * does not show(), so it is reserved there. */
+static struct cpx_load_figures figures_of(const struct cpx_core *c, uint32_t node)
 {
-	static const struct cpx_load_figures unknown = { .speed = CPX_LOAD_STD_SPEED,
-							 .ncpus = 1,
-							 .mem_total = UINT32_MAX / 2,
-							 .mem_free = UINT32_MAX / 2 };
 	const struct cpx_gossip_entry *e = cpx_gossip_get(&c->gossip, node);
+	struct cpx_load_figures f = { .speed = CPX_LOAD_STD_SPEED,
+				      .ncpus = 1,
+				      .mem_total = UINT32_MAX / 2,
+				      .mem_free = UINT32_MAX / 2 };
 
-	return e && e->at_ms > INT64_MIN ? &e->f : &unknown;
+	if (e && e->life == c->nodes[node].lease) {
+		f = e->f;
+		if (!core_fresh(c, node)) {
+			f.mean = f.upper = 0;
+			f.mem_free = f.mem_total;
+		}
+	}
+	return f;
 }
 
 static bool takes(const struct cpx_core *c, const struct cpx_core_rec *r, uint32_t node)
 {
 	const struct node *n = &c->nodes[node];
-	const struct cpx_load_figures *f = figures_of(c, node);
+	struct cpx_load_figures f;
 
-	return core_alive(c, node) && !(n->flags & (CPX_NODE_BLOCK | CPX_NODE_DRAIN)) &&
-	       !(f->flags & (CPX_NODE_BLOCK | CPX_NODE_DRAIN)) && !(r->needs & ~n->features) &&
-	       !(f->jobs_max && c->held[node].jobs >= f->jobs_max);
+	if (!core_alive(c, node))
+		return false;
+	f = figures_of(c, node);
+	return !(n->flags & (CPX_NODE_BLOCK | CPX_NODE_DRAIN)) &&
+	       !(f.flags & (CPX_NODE_BLOCK | CPX_NODE_DRAIN)) && !(r->needs & ~n->features) &&
+	       !(f.jobs_max && c->held[node].jobs >= f.jobs_max);
 }
 
 /* Return: the node, 0: none. @not: one that is out for now. */
@@ -111,14 +129,15 @@ static uint32_t pick(struct cpx_core *c, const struct cpx_core_rec *r, uint32_t 
 	int at;
 
 	for (i = 1; i < c->nnodes; i++) {
-		const struct cpx_load_figures *f = figures_of(c, i);
+		struct cpx_load_figures f;
 
 		if (i == not || !takes(c, r, i) || refused(r, i))
 			continue;
+		f = figures_of(c, i);
 		c->cand[n].node = i;
-		c->cand[n].cost = cpx_load_cost(f, &r->need, &c->held[i].need, c->nnodes);
-		c->cand[n].future = f->upper + cpx_load_add(c->held[i].need.load + r->need.load,
-							    f->ncpus, f->speed);
+		c->cand[n].cost = cpx_load_cost(&f, &r->need, &c->held[i].need, c->nnodes);
+		c->cand[n].future = f.upper + cpx_load_add(c->held[i].need.load + r->need.load,
+							   f.ncpus, f.speed);
 		n++;
 	}
 	at = cpx_load_choose(c->cand, n, core_draw(c));
@@ -138,7 +157,7 @@ static void put(struct cpx_core *c, struct job *j, struct cpx_core_rec *r, uint6
 
 static void no_node(struct cpx_core *c, struct job *j, struct cpx_core_rec *r, bool told)
 {
-	j->place_backoff = j->place_backoff ? j->place_backoff * 2 : S;
+	j->place_backoff = r->nrefused && j->place_backoff ? j->place_backoff * 2 : NO_ROOM_NS;
 	if (j->place_backoff > BACKOFF_MAX)
 		j->place_backoff = BACKOFF_MAX;
 	j->place_retry_at = c->now + j->place_backoff;
@@ -310,31 +329,49 @@ void place_tick(struct cpx_core *c)
 		if (wanted(c, &c->jobs[i]))
 			todo[n++] = (struct todo){ i, c->jobs[i].rec.need.mem };
 	qsort(todo, n, sizeof(*todo), largest_first);
-	count_held(c);
+	if (!count_held(c))
+		n = 0;
 	for (i = 0; i < n; i++)
 		place_job(c, &c->jobs[todo[i].job]);
 	free(todo);
+}
+
+/* Is it worth it, by what the node that offers it says of itself and what is reserved there? */
+static bool worth(const struct cpx_core *c, const struct cpx_core_event *ev)
+{
+	const struct held *h = &c->held[ev->node];
+	struct cpx_load_figures there = figures_of(c, ev->node);
+
+	if (cpx_load_mem_short(ev->figures))
+		return cpx_load_cost(&there, &ev->need, &h->need, c->nnodes) >= 0;
+	return cpx_load_worth_moving(ev->figures, &there, &ev->need, &h->need, c->nnodes,
+				     ev->used_ms, c->cfg.move_ms);
 }
 
 /* A busy node would like to be rid of a job. The placer alone knows what else is under way. */
 void place_offer(struct cpx_core *c, const struct cpx_core_event *ev)
 {
 	struct cpx_core_rec r;
+	struct held *h;
 	struct job *j;
 
 	if (!cpx_core_is_placer(c) || ev->job >= c->njobs || !core_alive(c, ev->node))
 		return;
 	j = &c->jobs[ev->job];
 	r = j->rec;
-	if (!hold_free(c, j) || j->doubt || !r.owner || r.place || r.want || r.halt ||
-	    r.pinned || r.epoch != ev->epoch || r.owner == ev->node || lost(c, j))
+	if (!hold_free(c, j) || j->doubt || c->now < j->place_retry_at || !r.owner || r.place ||
+	    r.want || r.halt || r.pinned || r.epoch != ev->epoch || r.owner == ev->node ||
+	    lost(c, j))
 		return;
-	count_held(c);
+	if ((c->now >= c->held_at + RECOUNT_NS || ev->node >= c->nheld) && !count_held(c))
+		return;
+	h = &c->held[ev->node];
 	if (!takes(c, &r, ev->node) || refused(&r, ev->node) ||
-	    c->held[ev->node].arrivals >= CPX_CORE_ARRIVALS ||
-	    cpx_load_cost(figures_of(c, ev->node), &r.need, &c->held[ev->node].need,
-			  c->nnodes) < 0)
+	    h->arrivals >= CPX_CORE_ARRIVALS || !worth(c, ev))
 		return;
+	h->jobs++;
+	h->arrivals++;
+	reserve(h, &ev->need);
 	r.place = ev->node;
 	put(c, j, &r, 0);
 }

@@ -40,7 +40,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	    cpx_gossip_decode(out, len, 1000000, no_mac, NULL, &again, NULL) < 0 ||
 	    memcmp(&m, &again, sizeof(m)))
 		abort();
-	cpx_gossip_init(&g, 1);
+	cpx_gossip_init(&g, 1, 0);
 	cpx_gossip_take(&g, &m);
 	if (cpx_gossip_take(&g, &m) > 0)
 		abort();

@@ -445,8 +445,9 @@ void keeper_paused(struct sim *s, struct machine *m, bool paused)
 	if (m->stopped_clock)
 		bound = (int64_t)((double)(s->times.ttl - s->times.guard) / m->rate) +
 			s->times.stop;
-	if (!paused) /* of what is started while the clock is behind, too */
-		m->excuse = s->now + bound;
+	if (!paused && s->now + bound > m->excuse)
+		m->excuse =
+			s->now + bound; /* of what is started while the clock is behind, too */
 	for (i = 0; i < SIM_COPIES; i++) {
 		struct copy_of *c = &m->copies[i];
 

@@ -231,9 +231,13 @@ static void send_offer(struct sim *s, struct machine *m, const struct cpx_core_a
 		return;
 	e = sim_post(s, s->now + sim_delay(s), EV_TO_CORE, a->node);
 	e->msg = calloc(1, sizeof(*e->msg));
-	e->msg->ev = (struct cpx_core_event){
-		.kind = CPX_EV_OFFER, .job = a->job, .node = a->target, .epoch = a->epoch
-	};
+	e->msg->ev = (struct cpx_core_event){ .kind = CPX_EV_OFFER,
+					      .job = a->job,
+					      .node = a->target,
+					      .epoch = a->epoch,
+					      .need = a->need,
+					      .used_ms = a->used_ms };
+	e->msg->figures = a->figures;
 }
 
 static void report(struct sim *s, struct machine *m, const struct cpx_core_act *a)
@@ -366,6 +370,8 @@ static void hear(struct sim *s, struct machine *m, struct msg *msg)
 			msg->gossip->e[i].at_ms += now_ms;
 		msg->ev.gossip = msg->gossip;
 	}
+	if (msg->ev.kind == CPX_EV_OFFER)
+		msg->ev.figures = &msg->figures;
 	daemon_step(s, m, &msg->ev);
 }
 

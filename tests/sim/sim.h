@@ -70,6 +70,7 @@ struct msg {
 	struct cpx_core_rec rec;
 	struct cpx_core_req req;
 	struct cpx_gossip_msg *gossip; /* owned */
+	struct cpx_load_figures figures;
 	bool has_rec;
 };
 

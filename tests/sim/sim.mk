@@ -12,3 +12,9 @@ $(T)/sim/sim: $(patsubst %.c,$(B)/%.o,$(SIM_SRCS)) $(SCHED) $(BASE)
 $(B)/sim-cov/sim: $(SIM_SRCS) $(SIM_CORE) chpox/base/err.c
 	@mkdir -p $(@D)
 	cd $(@D) && $(CC) $(ALL_CFLAGS) -O1 --coverage $(abspath $^) -o sim -lm
+
+# The same core under load (docs/simulation.md, Experiments).
+TEST_PROGRAMS += $(T)/load/load
+$(T)/load/load: $(patsubst %.c,$(B)/%.o,$(wildcard tests/load/*.c)) $(SCHED) $(BASE)
+	@mkdir -p $(@D)
+	$(CC) $(ALL_CFLAGS) $(filter %.o,$^) $(SCHED) $(BASE) -o $@ -lm

@@ -3,6 +3,7 @@
 #
 # The scheduler's core in the seeded simulator (docs/simulation.md). SIM_HISTORIES (10000) histories of
 # 3 to 7 nodes, SIM_BIG (2) of 300, and each planted bug must be found. SIM_SEED: the first seed.
+# LOAD_SCENARIOS (80), LOAD_NODES ("150") and LOAD_REST ("100 1000"): the experiments about load.
 cd "$(dirname "$0")/../.." || exit 1
 sim=build/tests/sim/sim
 seed=${SIM_SEED:-1}
@@ -34,3 +35,20 @@ for bug in $($sim --bugs); do
 	[ $? = 1 ]
 	verdict "sim: finds $bug" $? "$(echo "$out" | head -n 1)"
 done
+
+load=build/tests/load/load
+
+# experiment ARG...
+experiment()
+{
+	out=$($load "$@")
+	verdict "load: $1" $? "$(echo "$out" | paste -sd'|')"
+}
+
+experiment seven
+experiment published "${LOAD_SCENARIOS:-80}" "$seed"
+for nodes in ${LOAD_NODES:-150}; do
+	experiment scale "$nodes" "$seed"
+done
+read -ra rest <<<"${LOAD_REST:-100 1000}"
+experiment rest "${rest[@]}"

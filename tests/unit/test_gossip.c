@@ -51,9 +51,9 @@ static void figures_arrive_with_their_age(void **state)
 	size_t len;
 
 	(void)state;
-	cpx_gossip_init(&a, 1);
-	cpx_gossip_init(&b, 2);
-	cpx_gossip_init(&c, 300);
+	cpx_gossip_init(&a, 1, 0);
+	cpx_gossip_init(&b, 2, 0);
+	cpx_gossip_init(&c, 300, 0);
 	cpx_gossip_own(&a, 7, &figures, 1000);
 	len = datagram(&a, 1500, d);
 	assert_int_equal(hear(&b, d, len, 990000), 1);
@@ -78,8 +78,8 @@ static void old_news_change_nothing(void **state)
 	size_t dl, el;
 
 	(void)state;
-	cpx_gossip_init(&a, 1);
-	cpx_gossip_init(&b, 2);
+	cpx_gossip_init(&a, 1, 0);
+	cpx_gossip_init(&b, 2, 0);
 	cpx_gossip_own(&a, 7, &figures, 1000);
 	dl = datagram(&a, 1000, d);
 	cpx_gossip_own(&a, 7, &figures, 2000);
@@ -110,7 +110,7 @@ static void a_datagram_is_the_freshest_of_many(void **state)
 	uint32_t i;
 
 	(void)state;
-	cpx_gossip_init(&g, 1);
+	cpx_gossip_init(&g, 1, 0);
 	cpx_gossip_own(&g, 1, &figures, 5000);
 	for (i = 2; i < 500; i++) {
 		m = (struct cpx_gossip_msg){ .from = i, .seq = 1, .n = 1 };
@@ -129,6 +129,39 @@ static void a_datagram_is_the_freshest_of_many(void **state)
 	cpx_gossip_free(&g);
 }
 
+static void the_oldest_figures_give_way(void **state)
+{
+	struct cpx_gossip_msg m;
+	struct cpx_gossip g;
+	uint32_t i, known = 0;
+
+	(void)state;
+	cpx_gossip_init(&g, 500, 8);
+	for (i = 1; i < 500; i++) {
+		m = (struct cpx_gossip_msg){ .from = i, .seq = 5, .n = 1 };
+		m.e[0] = (struct cpx_gossip_entry){
+			.node = i, .life = 1, .f = figures, .at_ms = 1 + (int64_t)i * 7 % 499
+		};
+		assert_in_range(cpx_gossip_take(&g, &m), 0, 1);
+	}
+	assert_int_equal(cpx_gossip_own(&g, 3, &figures, 0), 0);
+	for (i = 1; i < 500; i++)
+		if (cpx_gossip_get(&g, i)) {
+			known++;
+			assert_in_range(cpx_gossip_get(&g, i)->at_ms, 493, 499);
+			assert_int_equal(cpx_gossip_get(&g, i)->node, i);
+		}
+	assert_int_equal(known, 7);
+	assert_non_null(cpx_gossip_get(&g, 500));
+	/* what was heard from one that had to give way is still known to have been heard */
+	m.from = m.e[0].node = 1;
+	m.e[0].at_ms = 1000;
+	assert_int_equal(cpx_gossip_take(&g, &m), CPX_E_CONFLICT);
+	m.seq++;
+	assert_int_equal(cpx_gossip_take(&g, &m), 1);
+	cpx_gossip_free(&g);
+}
+
 static void a_strangers_word_is_refused(void **state)
 {
 	struct cpx_gossip a, b;
@@ -136,8 +169,8 @@ static void a_strangers_word_is_refused(void **state)
 	size_t len, i;
 
 	(void)state;
-	cpx_gossip_init(&a, 1);
-	cpx_gossip_init(&b, 2);
+	cpx_gossip_init(&a, 1, 0);
+	cpx_gossip_init(&b, 2, 0);
 	cpx_gossip_own(&a, 7, &figures, 1000);
 	len = datagram(&a, 1000, d);
 	for (i = 0; i < len * 8; i++) {
@@ -151,7 +184,7 @@ static void a_strangers_word_is_refused(void **state)
 	assert_int_equal(hear(&b, x, sizeof(x), 1000), CPX_E_FORMAT);
 	assert_null(cpx_gossip_get(&b, 1));
 	assert_int_equal(hear(&b, d, len, 1000), 1);
-	assert_int_equal(cpx_gossip_init(&a, 0), CPX_E_INVAL);
+	assert_int_equal(cpx_gossip_init(&a, 0, 0), CPX_E_INVAL);
 	cpx_gossip_free(&b);
 }
 
@@ -161,6 +194,7 @@ int main(void)
 		cmocka_unit_test(figures_arrive_with_their_age),
 		cmocka_unit_test(old_news_change_nothing),
 		cmocka_unit_test(a_datagram_is_the_freshest_of_many),
+		cmocka_unit_test(the_oldest_figures_give_way),
 		cmocka_unit_test(a_strangers_word_is_refused),
 	};
 

@@ -138,22 +138,60 @@ static void equal_nodes_are_drawn_by_lot(void **state)
 	assert_int_equal(cpx_load_choose(c, 4, 7), -1);
 }
 
+static bool worth(struct cpx_load_figures *from, struct cpx_load_figures *to,
+		  const struct cpx_load_need *extra, uint64_t used_ms, uint64_t cost_ms)
+{
+	return cpx_load_worth_moving(from, to, &job, extra, 3, used_ms, cost_ms);
+}
+
 static void a_gap_of_one_process_moves_nothing(void **state)
 {
 	struct cpx_load_figures a = node(10000, 230), b = node(10000, 100);
 
 	(void)state;
 	/* 130 % of one process: 100 + 130 is not less than 230 */
-	assert_false(cpx_load_worth_moving(&a, &b, &job, &none, 1000000, 100));
+	assert_false(worth(&a, &b, &none, 1000000, 100));
 	a.mean = 231;
-	assert_true(cpx_load_worth_moving(&a, &b, &job, &none, 1000000, 100));
+	assert_true(worth(&a, &b, &none, 1000000, 100));
 	/* what was sent there and does not show yet counts */
-	assert_false(cpx_load_worth_moving(&a, &b, &job, &job, 1000000, 100));
-	/* gain 31 % of what is left, cost twice: 100 s are worth 15.5 s of moving */
-	assert_true(cpx_load_worth_moving(&a, &b, &job, &none, 100000, 15499));
-	assert_false(cpx_load_worth_moving(&a, &b, &job, &none, 100000, 15500));
+	assert_false(worth(&a, &b, &job, 1000000, 100));
+	/* the slowdowns sink by 0.62: in 100 s of work that is worth 31 s of moving, twice */
+	assert_true(worth(&a, &b, &none, 100000, 30999));
+	assert_false(worth(&a, &b, &none, 100000, 31001));
 	b.load_max = 150;
-	assert_false(cpx_load_worth_moving(&a, &b, &job, &none, 1000000, 100));
+	assert_false(worth(&a, &b, &none, 1000000, 100));
+}
+
+/* Any way that seven jobs may lie comes to 4, 2, 1 by moves that are worth it, and stays. */
+static void moves_lead_to_four_two_one(void **state)
+{
+	static const uint32_t speed[3] = { 10000, 5000, 2500 };
+	struct cpx_load_figures f[3];
+	int x, y, i, k, n[3], moves;
+
+	(void)state;
+	for (x = 0; x <= 7; x++)
+		for (y = 0; x + y <= 7; y++) {
+			n[0] = x;
+			n[1] = y;
+			n[2] = 7 - x - y;
+			for (moves = 0; moves < 20; moves++) {
+				for (i = 0; i < 3; i++)
+					f[i] = node(speed[i],
+						    (uint32_t)n[i] * 1000000 / speed[i]);
+				for (i = 0; i < 9; i++)
+					if (n[i / 3] && i / 3 != i % 3 &&
+					    worth(&f[i / 3], &f[i % 3], &none, 60000, 100))
+						break;
+				if (i == 9)
+					break;
+				n[i / 3]--;
+				n[i % 3]++;
+			}
+			assert_in_range(moves, 0, 12);
+			for (k = 0; k < 3; k++)
+				assert_int_equal(n[k], 4 >> k);
+		}
 }
 
 static void the_smallest_job_that_ends_a_shortage_goes(void **state)
@@ -180,6 +218,7 @@ int main(void)
 		cmocka_unit_test(what_does_not_fit_is_out),
 		cmocka_unit_test(equal_nodes_are_drawn_by_lot),
 		cmocka_unit_test(a_gap_of_one_process_moves_nothing),
+		cmocka_unit_test(moves_lead_to_four_two_one),
 		cmocka_unit_test(the_smallest_job_that_ends_a_shortage_goes),
 	};
 
