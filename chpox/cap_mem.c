@@ -664,15 +664,16 @@ int cpx_mem_left(struct cpx_cap *c, struct cpx_err *err)
 		for (size_t k = 0; k < mm->dirty.n; k++)
 			bytes += mm->dirty.v[k][1] - mm->dirty.v[k][0];
 		for (size_t k = 0; k < mm->n; k++) {
-			struct cpx_mem_ranges found = { 0 };
+			struct cpx_mem_ranges found = { 0 }, guards = { 0 };
 			const struct cpx_rec_vma *v = mm->v[k].rec;
 			int rc = 0;
 
 			if (cpx_mem_has_pages(&mm->v[k]) && !mm->v[k].covered)
-				rc = cpx_mem_scan_pages(m, pagemap, v, &found, err);
+				rc = cpx_mem_scan_pages(m, pagemap, v, &found, &guards, err);
 			for (size_t j = 0; j < found.n; j++)
 				bytes += found.v[j][1] - found.v[j][0];
 			free(found.v);
+			free(guards.v);
 			if (rc < 0)
 				return rc;
 		}

@@ -102,12 +102,13 @@ void cpx_mem_shm_free(struct cpx_mem *m);
 
 /* --- cap_mem_pages.c -------------------------------------------------------------------- */
 
-/* Private pages of @v that are there: present or swapped, not of a file. */
+/*
+ * Private pages of @v that are there: present or swapped, not of a file; and its guard regions,
+ * none where the kernel does not tell. Both are appended.
+ */
 int cpx_mem_scan_pages(struct cpx_mem *m, int pagemap_fd, const struct cpx_rec_vma *v,
-		       struct cpx_mem_ranges *out, struct cpx_err *err);
-/* Guard regions in there; none where the kernel does not tell. */
-int cpx_mem_scan_guards(struct cpx_mem *m, int pagemap_fd, uint64_t start, uint64_t end,
-			struct cpx_mem_ranges *out, struct cpx_err *err);
+		       struct cpx_mem_ranges *out, struct cpx_mem_ranges *guards,
+		       struct cpx_err *err);
 /* The first private page in there. Return: 1, 0 if there is none, or an error. */
 int cpx_mem_first_page(struct cpx_mem *m, int pagemap_fd, uint64_t start, uint64_t end,
 		       uint64_t *addr, struct cpx_err *err);

@@ -84,9 +84,12 @@ static enum cpx_mem_scan how(struct cpx_mem *m, int pagemap_fd)
 	return m->scan;
 }
 
-/* @most: pages to find before stopping, 0 for all. */
-static int scan_ioctl(int fd, const struct pm_scan_arg *what, uint64_t start, uint64_t end,
-		      uint64_t most, struct cpx_mem_ranges *out, struct cpx_err *err)
+typedef int (*region_fn)(void *ctx, const struct page_region *v, struct cpx_err *err);
+
+/* Regions of what @what asks for, ascending. @most: pages to find before stopping, 0 for all.
+ */
+static int each_region(int fd, const struct pm_scan_arg *what, uint64_t start, uint64_t end,
+		       uint64_t most, region_fn fn, void *ctx, struct cpx_err *err)
 {
 	CPX_AUTO_FREE struct page_region *v = malloc(REGIONS * sizeof(*v));
 
@@ -108,15 +111,59 @@ static int scan_ioctl(int fd, const struct pm_scan_arg *what, uint64_t start, ui
 		if (n < 0)
 			return cpx_err_sys(err, errno, "scan pages at 0x%" PRIx64, start);
 		for (int i = 0; i < n; i++) {
-			rc = cpx_mem_add_range(out, v[i].start, v[i].end, err);
+			rc = fn(ctx, &v[i], err);
 			if (rc < 0)
 				return rc;
 		}
-		if ((most && out->n) || a.walk_end <= start)
+		if ((most && n) || a.walk_end <= start)
 			break;
 		start = a.walk_end;
 	}
 	return 0;
+}
+
+static int add_region(void *ctx, const struct page_region *v, struct cpx_err *err)
+{
+	return cpx_mem_add_range(ctx, v->start, v->end, err);
+}
+
+/* What is between the regions that are not private. */
+struct between {
+	struct cpx_mem_ranges *out, *guards;
+	uint64_t at; /* where the last of them ended */
+};
+
+static int add_before(void *ctx, const struct page_region *v, struct cpx_err *err)
+{
+	struct between *b = ctx;
+	uint64_t c = v->categories;
+	int rc;
+
+	/* swapped out: private, though not present */
+	if ((c & (PM_PRESENT | PM_SWAPPED)) && !(c & (PM_PFNZERO | PM_GUARD)))
+		return 0;
+	rc = v->start > b->at ? cpx_mem_add_range(b->out, b->at, v->start, err) : 0;
+	b->at = v->end;
+	return rc == 0 && (c & PM_GUARD) ? cpx_mem_add_range(b->guards, v->start, v->end, err)
+					 : rc;
+}
+
+/*
+ * Memory is dense as a rule, and passing over a page costs the kernel a tenth of listing it:
+ * so what is not private is listed.
+ */
+static int scan_between(int fd, bool guard, uint64_t start, uint64_t end,
+			struct cpx_mem_ranges *out, struct cpx_mem_ranges *guards,
+			struct cpx_err *err)
+{
+	uint64_t more = PM_PFNZERO | (guard ? PM_GUARD : 0);
+	struct pm_scan_arg what = { .category_inverted = PM_PRESENT,
+				    .category_anyof_mask = PM_PRESENT | more,
+				    .return_mask = PM_PRESENT | PM_SWAPPED | more };
+	struct between b = { .out = out, .guards = guards, .at = start };
+	int rc = each_region(fd, &what, start, end, 0, add_before, &b, err);
+
+	return rc == 0 && b.at < end ? cpx_mem_add_range(out, b.at, end, err) : rc;
 }
 
 static bool private_entry(uint64_t e)
@@ -161,11 +208,9 @@ static int scan_entries(int fd, uint64_t start, uint64_t end, bool first,
 	return 0;
 }
 
-/* To tell pages of files the kernel looks at each page itself: three times the cost. */
-static struct pm_scan_arg private_pages(enum cpx_mem_scan scan, bool files)
+static struct pm_scan_arg private_pages(enum cpx_mem_scan scan)
 {
-	uint64_t none =
-		(files ? PM_FILE : 0) | PM_PFNZERO | (scan == CPX_SCAN_GUARD ? PM_GUARD : 0);
+	uint64_t none = PM_FILE | PM_PFNZERO | (scan == CPX_SCAN_GUARD ? PM_GUARD : 0);
 
 	return (struct pm_scan_arg){ .category_inverted = none,
 				     .category_mask = none,
@@ -174,40 +219,37 @@ static struct pm_scan_arg private_pages(enum cpx_mem_scan scan, bool files)
 }
 
 int cpx_mem_scan_pages(struct cpx_mem *m, int fd, const struct cpx_rec_vma *v,
-		       struct cpx_mem_ranges *out, struct cpx_err *err)
+		       struct cpx_mem_ranges *out, struct cpx_mem_ranges *guards,
+		       struct cpx_err *err)
 {
 	enum cpx_mem_scan scan = how(m, fd);
-	bool files = v->kind != CPX_VMA_ANON || (v->flags & MAP_HUGETLB);
-	struct pm_scan_arg what = private_pages(scan, files);
-	uint64_t start = v->start, end = v->end;
+	struct pm_scan_arg what = private_pages(scan),
+			   guard = { .category_mask = PM_GUARD, .return_mask = PM_GUARD };
+	int rc;
 
 	if (scan == CPX_SCAN_NONE)
-		return scan_entries(fd, start, end, false, out, err);
-	return scan_ioctl(fd, &what, start, end, 0, out, err);
-}
-
-int cpx_mem_scan_guards(struct cpx_mem *m, int fd, uint64_t start, uint64_t end,
-			struct cpx_mem_ranges *out, struct cpx_err *err)
-{
-	struct pm_scan_arg what = { .category_mask = PM_GUARD, .return_mask = PM_GUARD };
-
-	if (how(m, fd) != CPX_SCAN_GUARD)
-		return 0;
-	return scan_ioctl(fd, &what, start, end, 0, out, err);
+		return scan_entries(fd, v->start, v->end, false, out, err);
+	if (v->kind == CPX_VMA_ANON && !(v->flags & MAP_HUGETLB))
+		return scan_between(fd, scan == CPX_SCAN_GUARD, v->start, v->end, out, guards,
+				    err);
+	rc = each_region(fd, &what, v->start, v->end, 0, add_region, out, err);
+	if (rc == 0 && scan == CPX_SCAN_GUARD)
+		rc = each_region(fd, &guard, v->start, v->end, 0, add_region, guards, err);
+	return rc;
 }
 
 int cpx_mem_first_page(struct cpx_mem *m, int fd, uint64_t start, uint64_t end, uint64_t *addr,
 		       struct cpx_err *err)
 {
 	enum cpx_mem_scan scan = how(m, fd);
-	struct pm_scan_arg what = private_pages(scan, true);
+	struct pm_scan_arg what = private_pages(scan);
 	struct cpx_mem_ranges found = { 0 };
 	int rc;
 
 	if (scan == CPX_SCAN_NONE)
 		rc = scan_entries(fd, start, end, true, &found, err);
 	else
-		rc = scan_ioctl(fd, &what, start, end, 1, &found, err);
+		rc = each_region(fd, &what, start, end, 1, add_region, &found, err);
 	if (rc == 0 && found.n) {
 		*addr = found.v[0][0];
 		rc = 1;
@@ -487,28 +529,22 @@ int cpx_mem_open_pagemap(const struct cpx_mem_src *src, struct cpx_err *err)
 	return fd < 0 ? cpx_err_sys(err, errno, "open %s", path) : fd;
 }
 
-static int put_guards(struct cpx_cap *c, struct cpx_mem_mm *mm, int fd,
-		      const struct cpx_mem_vma *v, struct cpx_err *err)
+/* The record of the guard regions of a mapping. */
+static int guard_record(struct cpx_cap *c, struct cpx_mem_mm *mm,
+			const struct cpx_mem_ranges *guards, struct cpx_err *err)
 {
-	struct cpx_mem_ranges found = { 0 };
 	struct cpx_rec_guard *rec;
 	uint64_t *copy;
-	int rc = cpx_mem_scan_guards(c->mem, fd, v->rec->start, v->rec->end, &found, err);
 
-	if (rc < 0 || !found.n) {
-		free(found.v);
-		return rc;
-	}
+	if (!guards->n)
+		return 0;
 	rec = cpx_state_new_rec(c->st, guard);
-	copy = cpx_state_alloc(c->st, found.n * sizeof(*found.v));
-	if (!rec || !copy) {
-		free(found.v);
+	copy = cpx_state_alloc(c->st, guards->n * sizeof(*guards->v));
+	if (!rec || !copy)
 		return cpx_err_set(err, CPX_E_NOMEM, "no memory for guard regions");
-	}
-	memcpy(copy, found.v, found.n * sizeof(*found.v));
+	memcpy(copy, guards->v, guards->n * sizeof(*guards->v));
 	rec->mm_id = mm->rec->id;
-	rec->ranges = (struct cpx_u64s){ copy, (uint32_t)(found.n * 2) };
-	free(found.v);
+	rec->ranges = (struct cpx_u64s){ copy, (uint32_t)(guards->n * 2) };
 	return 0;
 }
 
@@ -661,13 +697,13 @@ int cpx_mem_put_vma(struct cpx_cap *c, struct cpx_mem_mm *mm, const struct cpx_m
 		    struct cpx_mem_src *src, int fd, int parent_fd, bool stash,
 		    struct cpx_err *err)
 {
-	struct cpx_mem_ranges found = { 0 };
+	struct cpx_mem_ranges found = { 0 }, guards = { 0 };
 	const int fds[2] = { fd, parent_fd };
 	bool compare = parent_fd >= 0 && mm->parent->rec->space < mm->rec->space &&
 		       mm->cow.n < COW_MAX && parent_maps(mm, v);
 	int rc;
 
-	rc = cpx_mem_scan_pages(c->mem, fd, v->rec, &found, err);
+	rc = cpx_mem_scan_pages(c->mem, fd, v->rec, &found, &guards, err);
 	for (size_t i = 0; i < found.n && rc == 0; i++) {
 		uint64_t hole = i ? found.v[i - 1][1] : v->rec->start;
 
@@ -684,6 +720,9 @@ int cpx_mem_put_vma(struct cpx_cap *c, struct cpx_mem_mm *mm, const struct cpx_m
 			      v->rec->end, err);
 	if (rc == 0 && v->rec->kind != CPX_VMA_ANON)
 		rc = put_zeros(c, mm, src, &found, err);
+	if (rc == 0)
+		rc = guard_record(c, mm, &guards, err);
 	free(found.v);
-	return rc < 0 ? rc : put_guards(c, mm, fd, v, err);
+	free(guards.v);
+	return rc;
 }
