@@ -17,6 +17,7 @@
 #include <linux/sched.h>
 #include <linux/spinlock.h>
 #include <linux/task_work.h>
+#include <linux/uidgid.h>
 #include <linux/wait.h>
 
 #include "chpox_uapi.h"
@@ -56,6 +57,9 @@ struct chpox_thread {
 
 struct chpox_park {
 	refcount_t ref;
+	bool fence;   /* no deadline; of another kind: both kinds may have a task */
+	bool any_uid; /* fence: else only processes that are all @uid's */
+	kuid_t uid;
 	atomic_t missing; /* threads QUEUED */
 	bool released;
 	bool overrun;		/* released by the clock */
@@ -77,6 +81,18 @@ struct chpox_park {
  */
 struct chpox_park *chpox_park(const struct chpox_root *roots, unsigned int nroots,
 			      unsigned int park_ms, unsigned int hold_ms);
+/* A park of a fence, nobody in it yet. NULL: no memory. */
+struct chpox_park *chpox_park_fence(bool any_uid, kuid_t uid);
+/*
+ * Ask whoever is not yet known to rest. May be called from a kernel thread; processes that
+ * @park may not stop are left out. Return: 0 all rest and nobody is new, 1 not yet, or an error
+ * after which it is worth trying again.
+ */
+int chpox_park_pass(struct chpox_park *park, const struct chpox_root *roots,
+		    unsigned int nroots);
+void chpox_park_kill(struct chpox_park *park);
+/* The caller is, or descends from, one of @roots. */
+bool chpox_park_self(const struct chpox_root *roots, unsigned int nroots);
 /* Everybody is still there: 0, else ETIME. */
 int chpox_park_holds(const struct chpox_park *park);
 /* From now on @hold_ms more. Return: 0, or ETIME when the clock released it before. */
@@ -89,6 +105,17 @@ int chpox_park_release(struct chpox_park *park);
 bool chpox_in_vfork(const struct chpox_park *park, const struct task_struct *t);
 /* The caller may do as a debugger to this process: 0 or EPERM. */
 int chpox_may(struct task_struct *task);
+
+/* --- chpox_fence.c -------------------------------------------------------------------------
+ */
+
+struct chpox_guard;
+
+/* CHPOX_IOC_FENCE. *@guard: NULL before the first, owned by the session. */
+long chpox_fence_call(struct chpox_guard **guard, const struct chpox_root *roots,
+		      unsigned int nroots, void __user *arg);
+/* The descriptor is closed. May be NULL. */
+void chpox_fence_leave(struct chpox_guard *guard);
 
 /* --- chpox_state.c: records ----------------------------------------------------------------
  */

@@ -14,6 +14,10 @@
  * time. Works that never ran are taken back; one that cannot be taken back finds its park
  * released and does nothing.
  *
+ * A fence's park has no deadline, and is of another kind: a task may be in one of each. One
+ * that a checkpoint has parked runs from that into the fence's work, without a step in user
+ * mode between.
+ *
  * Letting go needs nobody: each sleeper has the deadline itself. A fatal signal ends a sleeper
  * at once.
  */
@@ -37,7 +41,7 @@
 
 #define DEPTH_MAX 100000
 
-/* Which park a task belongs to: one at most. */
+/* Which park a task belongs to: one of each kind at most. */
 static DEFINE_HASHTABLE(claims, 8);
 static DEFINE_SPINLOCK(claims_lock);
 
@@ -112,7 +116,9 @@ static void sleep_until_released(struct chpox_park *park)
 		prepare_to_wait(&park->sleepers, &wait, TASK_KILLABLE | TASK_FREEZABLE);
 		if (READ_ONCE(park->released) || fatal_signal_pending(current))
 			break;
-		if (left <= 0) {
+		if (park->fence) {
+			left = MAX_SCHEDULE_TIMEOUT;
+		} else if (left <= 0) {
 			WRITE_ONCE(park->overrun, true);
 			break;
 		}
@@ -149,14 +155,15 @@ static void park_self(struct callback_head *work)
  * Who has @task; when it is nobody, and @th is given, @th gets it. The pointer that is
  * returned is only to be compared.
  */
-static const struct chpox_park *claim(struct task_struct *task, struct chpox_thread *th)
+static const struct chpox_park *claim(struct task_struct *task, bool fence,
+				      struct chpox_thread *th)
 {
 	const struct chpox_park *park = NULL;
 	struct chpox_thread *other;
 
 	spin_lock(&claims_lock);
 	hash_for_each_possible(claims, other, claim, (unsigned long)task) {
-		if (other->task == task) {
+		if (other->task == task && other->park->fence == fence) {
 			park = other->park;
 			break;
 		}
@@ -204,6 +211,16 @@ static bool to_be_parked(const struct task_struct *t)
 	       !(t->flags & (PF_EXITING | PF_KTHREAD | PF_IO_WORKER | PF_USER_WORKER));
 }
 
+/* Whoever armed a fence may stop this process: nothing that has more rights than he. */
+static bool fence_may(const struct chpox_park *park, const struct task_struct *t)
+{
+	const struct cred *cred = __task_cred(t);
+
+	return park->any_uid ||
+	       (uid_eq(cred->uid, park->uid) && uid_eq(cred->euid, park->uid) &&
+		uid_eq(cred->suid, park->uid));
+}
+
 /*
  * Put threads not yet known into objects from @spare and those onto @found. Return: how many
  * more there are, or an error.
@@ -221,13 +238,14 @@ static int look_for_new(struct chpox_park *park, const struct chpox_root *roots,
 		if (!belongs(p, roots, nroots))
 			continue;
 		for_each_thread(p, t) {
-			if (!to_be_parked(t))
+			if (!to_be_parked(t) || (park->fence && !fence_may(park, t)))
 				continue;
 			th = list_first_entry_or_null(spare, struct chpox_thread, node);
 			if (th)
 				th->park = park;
-			owner = claim(t, th);
-			if (owner == park)
+			owner = claim(t, park->fence, th);
+			/* another fence's will be frozen by that one */
+			if (owner == park || (owner && park->fence))
 				continue;
 			if (owner)
 				rc = -EBUSY;
@@ -337,7 +355,7 @@ static int ask_new(struct chpox_park *park, const struct chpox_root *roots, unsi
 			rc = look_for_new(park, roots, nroots, &spare, &found);
 	}
 	free_all(&spare);
-	if (rc >= 0 && may_all(&found))
+	if (rc >= 0 && !park->fence && may_all(&found))
 		rc = -EPERM;
 	if (!park->first_ns)
 		park->first_ns = ktime_get_ns();
@@ -449,6 +467,44 @@ static struct chpox_park *park_new(unsigned int hold_ms)
 	init_waitqueue_head(&park->changed);
 	park->deadline = jiffies + msecs_to_jiffies(hold_ms);
 	return park;
+}
+
+struct chpox_park *chpox_park_fence(bool any_uid, kuid_t uid)
+{
+	struct chpox_park *park = park_new(0);
+
+	if (!park)
+		return NULL;
+	park->fence = true;
+	park->any_uid = any_uid;
+	park->uid = uid;
+	return park;
+}
+
+int chpox_park_pass(struct chpox_park *park, const struct chpox_root *roots,
+		    unsigned int nroots)
+{
+	int rc = ask_new(park, roots, nroots);
+
+	return rc ? min(rc, 1) : !all_still(park);
+}
+
+void chpox_park_kill(struct chpox_park *park)
+{
+	struct chpox_thread *th;
+
+	chpox_each_thread(th, park)
+		send_sig(SIGKILL, th->task, 1);
+}
+
+bool chpox_park_self(const struct chpox_root *roots, unsigned int nroots)
+{
+	bool self;
+
+	rcu_read_lock();
+	self = belongs(current->group_leader, roots, nroots);
+	rcu_read_unlock();
+	return self;
 }
 
 struct chpox_park *chpox_park(const struct chpox_root *roots, unsigned int nroots,

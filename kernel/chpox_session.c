@@ -27,8 +27,9 @@ struct session {
 	struct mutex lock; /* of all that follows */
 	struct chpox_root roots[CHPOX_ROOTS_MAX];
 	unsigned int nroots;
-	struct chpox_park *park; /* held after a dump */
-	u64 first_ns;		 /* of it */
+	struct chpox_guard *guard; /* fence */
+	struct chpox_park *park;   /* held after a dump */
+	u64 first_ns;		   /* of it */
 	char *records;
 	size_t nrecords, read;
 	struct chpox_snap **snaps;
@@ -104,6 +105,8 @@ static long do_add(struct session *s, void __user *arg)
 		return -EINVAL;
 	if (s->nroots == CHPOX_ROOTS_MAX)
 		return -E2BIG;
+	if (s->guard)
+		return -EBUSY;
 	pid = find_get_pid(add.pid);
 	if (!pid)
 		return -ESRCH;
@@ -313,6 +316,11 @@ static long do_again(struct session *s, void __user *arg)
 	return s->park ? chpox_park_again(s->park, &a) : -ENOENT;
 }
 
+static long do_fence(struct session *s, void __user *arg)
+{
+	return chpox_fence_call(&s->guard, s->roots, s->nroots, arg);
+}
+
 /* --- the descriptor ------------------------------------------------------------------------
  */
 
@@ -333,6 +341,7 @@ static int session_release(struct inode *inode, struct file *file)
 	struct session *s = file->private_data;
 
 	forget_dump(s);
+	chpox_fence_leave(s->guard);
 	for (unsigned int i = 0; i < s->nroots; i++)
 		put_pid(s->roots[i].pid);
 	kfree(s);
@@ -365,7 +374,7 @@ static long session_ioctl(struct file *file, unsigned int cmd, unsigned long arg
 		{ CHPOX_IOC_INFO, do_info },   { CHPOX_IOC_ADD, do_add },
 		{ CHPOX_IOC_DUMP, do_dump },   { CHPOX_IOC_RELEASE, do_release },
 		{ CHPOX_IOC_SNAP, do_snap },   { CHPOX_IOC_HOLD, do_hold },
-		{ CHPOX_IOC_AGAIN, do_again },
+		{ CHPOX_IOC_AGAIN, do_again }, { CHPOX_IOC_FENCE, do_fence },
 	};
 	struct session *s = file->private_data;
 	long rc = -ENOTTY;

@@ -116,6 +116,34 @@ struct chpox_again {
 	__u64 value;
 };
 
+/*
+ * A fence around the processes that were added: when @deadline (CLOCK_BOOTTIME, ns) has passed
+ * they are frozen, whatever has become of the caller, and stay so until the same descriptor
+ * renews. Without flags: arm, or renew; a deadline in the future thaws.
+ *
+ * A descriptor that is closed with its fence armed leaves nobody who could renew: the processes
+ * are killed when the deadline has passed, at once where they are frozen.
+ */
+#define CHPOX_FENCE_ASK 1u    /* only tell */
+#define CHPOX_FENCE_DISARM 2u /* let go, for good */
+#define CHPOX_FENCE_KILL 4u   /* kill them all */
+
+enum chpox_fence_state {
+	CHPOX_FENCE_NONE = 0,
+	CHPOX_FENCE_ARMED = 1,
+	CHPOX_FENCE_FREEZING = 2, /* the deadline has passed; somebody does not rest yet */
+	CHPOX_FENCE_FROZEN = 3,	  /* nobody runs */
+	CHPOX_FENCE_KILLED = 4,
+};
+
+struct chpox_fence {
+	__u32 size;
+	__u32 flags; /* one of those, or 0 */
+	__s64 deadline;
+	__u32 state;   /* answer: before this call did anything */
+	__u32 threads; /* answer: asked to rest */
+};
+
 #define CHPOX_IOC_MAGIC 0xC9
 #define CHPOX_IOC_INFO _IOWR(CHPOX_IOC_MAGIC, 0, struct chpox_info)
 #define CHPOX_IOC_ADD _IOW(CHPOX_IOC_MAGIC, 1, struct chpox_add)
@@ -124,6 +152,7 @@ struct chpox_again {
 #define CHPOX_IOC_SNAP _IOWR(CHPOX_IOC_MAGIC, 4, struct chpox_snap_arg)
 #define CHPOX_IOC_HOLD _IOW(CHPOX_IOC_MAGIC, 5, struct chpox_hold)
 #define CHPOX_IOC_AGAIN _IOW(CHPOX_IOC_MAGIC, 6, struct chpox_again)
+#define CHPOX_IOC_FENCE _IOWR(CHPOX_IOC_MAGIC, 7, struct chpox_fence)
 
 /*
  * Snapshot descriptors. pread() at an address gives memory as it was; it ends before the first

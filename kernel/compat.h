@@ -128,6 +128,18 @@ static inline bool chpox_mem_policy(const struct task_struct *t)
 #endif
 }
 
+/* 6.15: one call. */
+static inline void chpox_hrtimer_setup(struct hrtimer *timer,
+				       enum hrtimer_restart (*fn)(struct hrtimer *), int clock)
+{
+#if CHPOX_BEFORE(6, 15)
+	hrtimer_init(timer, clock, HRTIMER_MODE_ABS);
+	timer->function = fn;
+#else
+	hrtimer_setup(timer, fn, clock, HRTIMER_MODE_ABS);
+#endif
+}
+
 /* 6.4: all memory of a process may be merged. */
 static inline bool chpox_merges(const struct mm_struct *mm)
 {

@@ -282,6 +282,7 @@ int main(int argc, char **argv)
 	run_table(mod_tests_state, argc > 2 ? &re : NULL);
 	run_table(mod_tests_memory, argc > 2 ? &re : NULL);
 	run_table(mod_tests_robust, argc > 2 ? &re : NULL);
+	run_table(mod_tests_fence, argc > 2 ? &re : NULL);
 	verdict("unload is refused while in use, then works", unload());
 	verdict("the kernel's log is clean", log_clean());
 	return failures != 0;

@@ -70,6 +70,7 @@ struct mod_test {
 };
 
 /* Tables of the other files, ended by a NULL name. */
-extern const struct mod_test mod_tests_state[], mod_tests_memory[], mod_tests_robust[];
+extern const struct mod_test mod_tests_state[], mod_tests_memory[], mod_tests_robust[],
+	mod_tests_fence[];
 
 #endif
