@@ -116,19 +116,27 @@ int cpx_key_make(const char *path, struct cpx_err *err)
 	return r;
 }
 
-int cpx_key_tag(const struct cpx_cluster_key *key, const char *label, const void *p, size_t n,
-		char out[CPX_TAG_LEN + 1])
+int cpx_key_mac(const struct cpx_cluster_key *key, const char *label, const void *p, size_t n,
+		uint8_t out[CPX_KEY_LEN])
 {
 	size_t k = strlen(label) + 1;
 	CPX_AUTO_FREE uint8_t *all = malloc(k + n);
-	uint8_t md[CPX_SHA256_SIZE];
 
 	if (!all)
 		return CPX_E_NOMEM;
 	memcpy(all, label, k);
 	if (n)
 		memcpy(all + k, p, n);
-	if (cpx_hmac_sha256(key->bytes, CPX_KEY_LEN, all, k + n, md, NULL) < 0)
+	return cpx_hmac_sha256(key->bytes, CPX_KEY_LEN, all, k + n, out, NULL) < 0 ? CPX_E_NOMEM
+										   : 0;
+}
+
+int cpx_key_tag(const struct cpx_cluster_key *key, const char *label, const void *p, size_t n,
+		char out[CPX_TAG_LEN + 1])
+{
+	uint8_t md[CPX_SHA256_SIZE];
+
+	if (cpx_key_mac(key, label, p, n, md) < 0)
 		return CPX_E_NOMEM;
 	to_hex(md, sizeof(md), out);
 	return 0;

@@ -32,6 +32,9 @@ int cpx_key_parse(const char *text, size_t n, struct cpx_cluster_key *out);
 /* Tag of @n bytes under @label. Return: 0, or CPX_E_NOMEM. */
 int cpx_key_tag(const struct cpx_cluster_key *key, const char *label, const void *p, size_t n,
 		char out[CPX_TAG_LEN + 1]);
+/* The same as bytes. */
+int cpx_key_mac(const struct cpx_cluster_key *key, const char *label, const void *p, size_t n,
+		uint8_t out[CPX_KEY_LEN]);
 /* In constant time. @tag: CPX_TAG_LEN characters, no NUL needed. */
 bool cpx_key_check(const struct cpx_cluster_key *key, const char *label, const void *p,
 		   size_t n, const char *tag);

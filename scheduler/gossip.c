@@ -199,7 +199,7 @@ int cpx_gossip_take(struct cpx_gossip *g, const struct cpx_gossip_msg *m)
 	return taken;
 }
 
-static uint8_t *put(uint8_t *p, uint64_t v, int bytes)
+uint8_t *cpx_gossip_put(uint8_t *p, uint64_t v, int bytes)
 {
 	while (bytes--) {
 		*p++ = (uint8_t)v;
@@ -208,7 +208,7 @@ static uint8_t *put(uint8_t *p, uint64_t v, int bytes)
 	return p;
 }
 
-static uint64_t take(const uint8_t **p, int bytes)
+uint64_t cpx_gossip_get_int(const uint8_t **p, int bytes)
 {
 	uint64_t v = 0;
 	int i;
@@ -219,24 +219,24 @@ static uint64_t take(const uint8_t **p, int bytes)
 	return v;
 }
 
-static uint8_t *put_entry(uint8_t *p, const struct cpx_gossip_entry *e, int64_t now_ms)
+uint8_t *cpx_gossip_put_entry(uint8_t *p, const struct cpx_gossip_entry *e, int64_t now_ms)
 {
 	int64_t age = now_ms - e->at_ms;
 
 	age = age < 0 ? 0 : age > CPX_GOSSIP_AGE_MAX_MS ? CPX_GOSSIP_AGE_MAX_MS : age;
-	p = put(p, e->node, 4);
-	p = put(p, e->life, 8);
-	p = put(p, (uint64_t)age, 4);
-	p = put(p, e->f.mean, 4);
-	p = put(p, e->f.upper, 4);
-	p = put(p, e->f.speed, 4);
-	p = put(p, e->f.ncpus, 4);
-	p = put(p, e->f.mem_total, 4);
-	p = put(p, e->f.mem_free, 4);
-	p = put(p, e->f.fetch_mbps, 4);
-	p = put(p, e->f.jobs_max, 4);
-	p = put(p, e->f.load_max, 4);
-	return put(p, e->f.flags, 4);
+	p = cpx_gossip_put(p, e->node, 4);
+	p = cpx_gossip_put(p, e->life, 8);
+	p = cpx_gossip_put(p, (uint64_t)age, 4);
+	p = cpx_gossip_put(p, e->f.mean, 4);
+	p = cpx_gossip_put(p, e->f.upper, 4);
+	p = cpx_gossip_put(p, e->f.speed, 4);
+	p = cpx_gossip_put(p, e->f.ncpus, 4);
+	p = cpx_gossip_put(p, e->f.mem_total, 4);
+	p = cpx_gossip_put(p, e->f.mem_free, 4);
+	p = cpx_gossip_put(p, e->f.fetch_mbps, 4);
+	p = cpx_gossip_put(p, e->f.jobs_max, 4);
+	p = cpx_gossip_put(p, e->f.load_max, 4);
+	return cpx_gossip_put(p, e->f.flags, 4);
 }
 
 size_t cpx_gossip_encode(const struct cpx_gossip_msg *m, int64_t now_ms, cpx_gossip_mac mac,
@@ -246,35 +246,35 @@ size_t cpx_gossip_encode(const struct cpx_gossip_msg *m, int64_t now_ms, cpx_gos
 	uint32_t i;
 
 	memcpy(p, magic, sizeof(magic));
-	p = put(p + sizeof(magic), m->from, 4);
-	p = put(p, m->n, 2);
-	p = put(p, 0, 2);
-	p = put(p, m->seq, 8);
+	p = cpx_gossip_put(p + sizeof(magic), m->from, 4);
+	p = cpx_gossip_put(p, m->n, 2);
+	p = cpx_gossip_put(p, 0, 2);
+	p = cpx_gossip_put(p, m->seq, 8);
 	for (i = 0; i < m->n; i++)
-		p = put_entry(p, &m->e[i], now_ms);
+		p = cpx_gossip_put_entry(p, &m->e[i], now_ms);
 	mac(key, out, (size_t)(p - out), p);
 	return (size_t)(p - out) + CPX_GOSSIP_TAG;
 }
 
-static bool get_entry(const uint8_t **p, struct cpx_gossip_entry *e, int64_t now_ms)
+bool cpx_gossip_get_entry(const uint8_t **p, struct cpx_gossip_entry *e, int64_t now_ms)
 {
 	struct cpx_load_figures *f = &e->f;
 	uint32_t age;
 
-	e->node = (uint32_t)take(p, 4);
-	e->life = take(p, 8);
-	age = (uint32_t)take(p, 4);
+	e->node = (uint32_t)cpx_gossip_get_int(p, 4);
+	e->life = cpx_gossip_get_int(p, 8);
+	age = (uint32_t)cpx_gossip_get_int(p, 4);
 	e->at_ms = now_ms - age;
-	f->mean = (uint32_t)take(p, 4);
-	f->upper = (uint32_t)take(p, 4);
-	f->speed = (uint32_t)take(p, 4);
-	f->ncpus = (uint32_t)take(p, 4);
-	f->mem_total = (uint32_t)take(p, 4);
-	f->mem_free = (uint32_t)take(p, 4);
-	f->fetch_mbps = (uint32_t)take(p, 4);
-	f->jobs_max = (uint32_t)take(p, 4);
-	f->load_max = (uint32_t)take(p, 4);
-	f->flags = (uint32_t)take(p, 4);
+	f->mean = (uint32_t)cpx_gossip_get_int(p, 4);
+	f->upper = (uint32_t)cpx_gossip_get_int(p, 4);
+	f->speed = (uint32_t)cpx_gossip_get_int(p, 4);
+	f->ncpus = (uint32_t)cpx_gossip_get_int(p, 4);
+	f->mem_total = (uint32_t)cpx_gossip_get_int(p, 4);
+	f->mem_free = (uint32_t)cpx_gossip_get_int(p, 4);
+	f->fetch_mbps = (uint32_t)cpx_gossip_get_int(p, 4);
+	f->jobs_max = (uint32_t)cpx_gossip_get_int(p, 4);
+	f->load_max = (uint32_t)cpx_gossip_get_int(p, 4);
+	f->flags = (uint32_t)cpx_gossip_get_int(p, 4);
 	return e->node && e->node <= CPX_NODES_MAX && e->life && age <= CPX_GOSSIP_AGE_MAX_MS &&
 	       f->mean <= CPX_LOAD_MAX && f->upper <= CPX_LOAD_MAX && f->speed && f->ncpus &&
 	       f->speed <= CPX_LOAD_MAX && f->ncpus <= 65536 && f->mem_free <= f->mem_total &&
@@ -292,28 +292,34 @@ static bool same_tag(const uint8_t *a, const uint8_t *b)
 	return !d;
 }
 
+bool cpx_gossip_authentic(const uint8_t *data, size_t len, cpx_gossip_mac mac, void *key)
+{
+	uint8_t tag[CPX_GOSSIP_TAG];
+
+	mac(key, data, len - CPX_GOSSIP_TAG, tag);
+	return same_tag(tag, data + len - CPX_GOSSIP_TAG);
+}
+
 int cpx_gossip_decode(const uint8_t *data, size_t len, int64_t now_ms, cpx_gossip_mac mac,
 		      void *key, struct cpx_gossip_msg *out, struct cpx_err *err)
 {
 	struct cpx_gossip_msg m = { 0 };
-	uint8_t tag[CPX_GOSSIP_TAG];
 	const uint8_t *p = data + sizeof(magic);
 	uint32_t i;
 
 	if (len < CPX_GOSSIP_HEAD + CPX_GOSSIP_ENTRY + CPX_GOSSIP_TAG || len > CPX_GOSSIP_MAX ||
 	    memcmp(data, magic, sizeof(magic)))
 		return cpx_err_set(err, CPX_E_FORMAT, "no gossip");
-	mac(key, data, len - CPX_GOSSIP_TAG, tag);
-	if (!same_tag(tag, data + len - CPX_GOSSIP_TAG))
+	if (!cpx_gossip_authentic(data, len, mac, key))
 		return cpx_err_set(err, CPX_E_CHECKSUM, "gossip that is not of this cluster");
-	m.from = (uint32_t)take(&p, 4);
-	m.n = (uint32_t)take(&p, 2);
-	if (take(&p, 2) || !m.n || m.n > CPX_GOSSIP_WINDOW ||
+	m.from = (uint32_t)cpx_gossip_get_int(&p, 4);
+	m.n = (uint32_t)cpx_gossip_get_int(&p, 2);
+	if (cpx_gossip_get_int(&p, 2) || !m.n || m.n > CPX_GOSSIP_WINDOW ||
 	    len != CPX_GOSSIP_HEAD + m.n * CPX_GOSSIP_ENTRY + CPX_GOSSIP_TAG)
 		return cpx_err_set(err, CPX_E_FORMAT, "gossip of a wrong length");
-	m.seq = take(&p, 8);
+	m.seq = cpx_gossip_get_int(&p, 8);
 	for (i = 0; i < m.n; i++)
-		if (!get_entry(&p, &m.e[i], now_ms))
+		if (!cpx_gossip_get_entry(&p, &m.e[i], now_ms))
 			return cpx_err_set(err, CPX_E_FORMAT,
 					   "gossip with a figure out of range");
 	if (m.e[0].node != m.from)

@@ -79,4 +79,11 @@ size_t cpx_gossip_encode(const struct cpx_gossip_msg *m, int64_t now_ms, cpx_gos
 int cpx_gossip_decode(const uint8_t *data, size_t len, int64_t now_ms, cpx_gossip_mac mac,
 		      void *key, struct cpx_gossip_msg *out, struct cpx_err *err);
 
+/* For offer.c: its pieces. cpx_gossip_authentic(): @len is at least CPX_GOSSIP_TAG. */
+uint8_t *cpx_gossip_put(uint8_t *p, uint64_t v, int bytes);
+uint64_t cpx_gossip_get_int(const uint8_t **p, int bytes);
+uint8_t *cpx_gossip_put_entry(uint8_t *p, const struct cpx_gossip_entry *e, int64_t now_ms);
+bool cpx_gossip_get_entry(const uint8_t **p, struct cpx_gossip_entry *e, int64_t now_ms);
+bool cpx_gossip_authentic(const uint8_t *data, size_t len, cpx_gossip_mac mac, void *key);
+
 #endif
