@@ -38,6 +38,10 @@ struct cpx_cap_file {
 	struct cpx_cap_file *next;
 };
 
+/* Save @size bytes of @fd now, while the job waits. @path is for messages. */
+int cpx_cap_file_put_fd(struct cpx_cap *c, int fd, const char *path, uint64_t size,
+			uint32_t space, struct cpx_err *err);
+
 struct cpx_cap_files {
 	void *ofds;   /* tree of open file descriptions */
 	void *by_key; /* tree of file records by device, inode and path */

@@ -171,6 +171,19 @@ static int put_data(struct cpx_cap *c, struct cpx_cap_file *f, int fd, bool copy
 	return rc;
 }
 
+int cpx_cap_file_put_fd(struct cpx_cap *c, int fd, const char *path, uint64_t size,
+			uint32_t space, struct cpx_err *err)
+{
+	struct cpx_rec_file rec = { .path = path, .size = size, .space = space };
+	struct cpx_cap_file f = { .rec = &rec, .path_fd = -1, .read_fd = fd };
+	int rc = put_data(c, &f, fd, false, err);
+
+	/* the queue reads from what is ours for this moment */
+	int rc2 = cpx_image_drain(c->writer, rc < 0 ? NULL : err);
+
+	return rc < 0 ? rc : rc2;
+}
+
 static int put_leased(struct cpx_cap *c, struct cpx_cap_file *f, struct cpx_err *err)
 {
 	ssize_t n = cpx_pread_full(f->read_fd, f->copy, f->rec->size, 0);

@@ -245,6 +245,12 @@ int cpx_cap_namespaces(struct cpx_cap *c, struct cpx_cap_task *t, struct cpx_err
 		if (rc < 0)
 			return rc;
 	}
+	if (t == root) {
+		int rc = cpx_cap_mounts(c, t, err);
+
+		if (rc < 0)
+			return rc;
+	}
 	if (root->rec->net_ns && !t->rec->net_ns) /* sockets are made in the root's */
 		return cpx_cap_refuse(c, t, err,
 				      "it is in another network namespace than process %d",

@@ -189,6 +189,8 @@ int cpx_cap_file_of_fd(struct cpx_cap *c, struct cpx_cap_task *t, int fd, const 
 int cpx_cap_file_rule(struct cpx_cap *c, uint32_t file_id, uint32_t rule, struct cpx_err *err);
 /* Which namespaces it is in, and what is in those that are the job's own (cap_ns.c). */
 int cpx_cap_namespaces(struct cpx_cap *c, struct cpx_cap_task *t, struct cpx_err *err);
+/* Its mount namespace, where that is not ours (cap_mount.c); the job's root process. */
+int cpx_cap_mounts(struct cpx_cap *c, struct cpx_cap_task *t, struct cpx_err *err);
 /* Refuse threads that have left their process's; takes time, not for the pause. */
 int cpx_cap_ns_threads(struct cpx_cap *c, struct cpx_err *err);
 /* Shared memory objects (cap_mem.c): the shm record of a memfd or deleted tmpfs file. */

@@ -45,6 +45,9 @@ int cpx_rst_ns_check(const struct cpx_rst *r, struct cpx_err *err);
 /* Before the threads exist: make or join what is the job's own. */
 int cpx_rst_ns_enter(struct cpx_rst *r, struct cpx_rst_task *t, struct cpx_err *err);
 
+/* In the root process, before there is anything else: the job's own mounts (rst_mount.c). */
+int cpx_rst_mounts(struct cpx_rst *r, struct cpx_rst_task *root, struct cpx_err *err);
+
 /* --- calls in progress (rst_resume.c) --------------------------------------------------------
  */
 

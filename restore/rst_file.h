@@ -67,6 +67,8 @@ int cpx_rst_file_parent(struct cpx_rst *r, const char *path, char **base, struct
 /* Write the saved content into @fd (a file of that size already, zeros). */
 int cpx_rst_file_fill(struct cpx_rst *r, const struct cpx_rst_file *f, int fd,
 		      struct cpx_err *err);
+/* Owner, mode, times and attributes of a file that we made. */
+void cpx_rst_file_dress(struct cpx_rst *r, const struct cpx_rec_file *rec, int fd);
 void cpx_rst_file_where(struct cpx_rst *r);
 
 /* rst_file_check.c: the plan. Nothing is changed. */

@@ -191,6 +191,19 @@ static int missing(struct cpx_rst *r, struct cpx_rst_file *f, int rc, struct cpx
 	return rc;
 }
 
+/* Will a mount of the job's own stand over it? Then it is made with that, and not here yet. */
+static bool in_own_mount(const struct cpx_rst *r, const char *path)
+{
+	cpx_state_each(r->st, mount, m) {
+		size_t n = m->point ? strlen(m->point) : 0;
+
+		if (n > 1 && (m->kind == CPX_MOUNT_NEW || m->kind == CPX_MOUNT_BIND) &&
+		    !strncmp(path, m->point, n) && (path[n] == '/' || !path[n]))
+			return true;
+	}
+	return false;
+}
+
 int cpx_rst_file_check(struct cpx_rst *r, struct cpx_rst_file *f, struct cpx_err *err)
 {
 	struct stat st;
@@ -201,6 +214,8 @@ int cpx_rst_file_check(struct cpx_rst *r, struct cpx_rst_file *f, struct cpx_err
 	f->checked = true;
 	if (!f->rec->path || f->rec->path[0] != '/')
 		return cpx_err_set(err, CPX_E_FORMAT, "file record %u has no path", f->rec->id);
+	if (in_own_mount(r, f->rec->path))
+		return 0;
 	if (f->rec->rule == CPX_RULE_CODE)
 		return check_code(r, f, err);
 	if (f->rec->flags & CPX_FILE_UNLINKED)

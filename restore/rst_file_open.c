@@ -205,7 +205,7 @@ static struct timespec time_of(int64_t ns)
  * Owner, mode, times and attributes of a file that we made. Ownership only where that is ours
  * to give.
  */
-static void dress(struct cpx_rst *r, const struct cpx_rec_file *rec, int fd)
+void cpx_rst_file_dress(struct cpx_rst *r, const struct cpx_rec_file *rec, int fd)
 {
 	struct timespec t[2] = { time_of(rec->atime_ns), time_of(rec->mtime_ns) };
 	mode_t mode = rec->mode & (r->opts->trusted ? 07777 : 01777);
@@ -492,7 +492,7 @@ static int remake(struct cpx_rst *r, struct cpx_rst_file *f, struct cpx_err *err
 			return rc;
 	}
 	if (!S_ISLNK(f->rec->mode))
-		dress(r, f->rec, fd);
+		cpx_rst_file_dress(r, f->rec, fd);
 	f->ours = true;
 	f->path_fd = S_ISREG(f->rec->mode) && !f->tmpfile ? only_path(&fd) : cpx_steal_fd(&fd);
 	return 0;
@@ -577,7 +577,7 @@ static int make_named(struct cpx_rst *r, struct cpx_rst_file *f, struct cpx_err 
 		if (rc < 0)
 			return rc;
 	}
-	dress(r, f->rec, fd);
+	cpx_rst_file_dress(r, f->rec, fd);
 	f->ours = true;
 	f->path_fd = S_ISREG(f->rec->mode) ? only_path(&fd) : cpx_steal_fd(&fd);
 	return 0;

@@ -30,6 +30,7 @@
 #include "../chpox/base/clock.h"
 #include "../chpox/base/fault.h"
 #include "../chpox/base/fd.h"
+#include "rst_call.h"
 #include "rst_spawn.h"
 
 #define HELPERS_MAX 1024
@@ -483,6 +484,8 @@ int cpx_rst_tree(struct cpx_rst *r, struct cpx_err *err)
 		cpx_rst_cpu_join(r, pid);
 		rc = take_root(r, root, pid, err);
 	}
+	if (rc == 0)
+		rc = cpx_rst_mounts(r, root, err);
 	if (rc == 0)
 		rc = grow(&tr, root, tr.outer_sid, err);
 	if (rc == 0)

@@ -49,6 +49,13 @@ enum cpx_lock_kind {
 	CPX_LOCK_LEASE, /* of the ofd */
 };
 
+enum cpx_mount_kind {
+	CPX_MOUNT_NEW = 0, /* a file system of its own */
+	CPX_MOUNT_BIND,	   /* what @source shows, too */
+	CPX_MOUNT_FLAGS,   /* there already, with other flags */
+	CPX_MOUNT_GONE,	   /* the job does not see what is there */
+};
+
 /* clang-format off */
 #define CPX_FIELDS_fd(F)                                                                      \
 	F(fd, u32, files_id)                                                                  \
@@ -98,11 +105,37 @@ enum cpx_lock_kind {
 	F(lock, u64, start)                                                                   \
 	F(lock, u64, len)           /* 0: to the end */
 
+/* A difference between the job's own mount namespace and that of the host, in order. */
+#define CPX_FIELDS_mount(F)                                                                   \
+	F(mount, u32, id)                                                                     \
+	F(mount, u32, kind)         /* enum cpx_mount_kind */                                 \
+	F(mount, str, point)                                                                  \
+	F(mount, str, type)                                                                   \
+	F(mount, str, source)                                                                 \
+	F(mount, u64, flags)        /* MS_* */                                                \
+	F(mount, str, data)         /* options of the file system */                          \
+	F(mount, u32, mode) F(mount, u32, uid) F(mount, u32, gid) /* of a tmpfs's root */
+
+/* What is in a tmpfs that is made again: directories before what is in them. */
+#define CPX_FIELDS_mount_node(F)                                                              \
+	F(mount_node, u32, mount)                                                             \
+	F(mount_node, str, path)    /* below the mount point */                               \
+	F(mount_node, u32, mode) F(mount_node, u32, uid) F(mount_node, u32, gid)              \
+	F(mount_node, u64, rdev) F(mount_node, u64, ino)                                      \
+	F(mount_node, u64, size)                                                              \
+	F(mount_node, i64, mtime_ns)                                                          \
+	F(mount_node, u32, space)   /* content, or 0 */                                       \
+	F(mount_node, str, link)                                                              \
+	F(mount_node, blob, xattrs) /* base/xattr.h */                                        \
+	F(mount_node, u32, same_as) /* another name of the node with this index, from 1 on */
+
 #define CPX_RECS_FD(R)                                                                        \
 	R(0x0301, fd, CPX_FIELDS_fd)                                                          \
 	R(0x0302, ofd, CPX_FIELDS_ofd)                                                        \
 	R(0x0303, file, CPX_FIELDS_file)                                                      \
-	R(0x0304, lock, CPX_FIELDS_lock)
+	R(0x0304, lock, CPX_FIELDS_lock)                                                      \
+	R(0x0305, mount, CPX_FIELDS_mount)                                                    \
+	R(0x0306, mount_node, CPX_FIELDS_mount_node)
 /* clang-format on */
 
 #endif

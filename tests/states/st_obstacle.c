@@ -17,6 +17,7 @@
 #include <sys/fanotify.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/ptrace.h>
 #include <sys/socket.h>
@@ -96,6 +97,15 @@ static void ptraced(void)
 	ST_SYS(ptrace(PTRACE_SEIZE, pid, NULL, PTRACE_O_EXITKILL));
 }
 
+/* In a mount namespace of its own: what is below the upper one cannot be saved. */
+static void hidden_mount(void)
+{
+	need(unshare(CLONE_NEWNS), "mount namespaces");
+	ST_SYS(mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL));
+	ST_SYS(mount("lower", "/mnt", "tmpfs", 0, "size=1m"));
+	ST_SYS(mount("upper", "/mnt", "tmpfs", 0, "size=1m"));
+}
+
 static void strict(void)
 {
 	int fd[2];
@@ -161,6 +171,7 @@ static const struct {
 	{ "packet", packet },
 	{ "ptraced", ptraced },
 	{ "strict", strict },
+	{ "mount", hidden_mount },
 	{ "outside_pipe", outside_pipe },
 	{ "thread_ns", thread_ns },
 };

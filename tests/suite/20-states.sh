@@ -10,7 +10,7 @@ codecs=(lz4 zlib none) snaps=(clone stop auto)
 args=(sys_timed:recv\ with\ SO_RCVTIMEO sys_timed:accept\ with\ SO_RCVTIMEO sys_timed:semtimedop
 	sys_timed:mq_timedreceive sys_timed:io_getevents tree_groups:reaped net_udp:data un_listen:data mem_exe_deleted:memfd net_quiet:urgent
 	id_prctl:dispatch)
-obstacles=(io_uring userfaultfd fanotify perf bpf device packet ptraced strict outside_pipe thread_ns)
+obstacles=(io_uring userfaultfd fanotify perf bpf device packet ptraced strict outside_pipe thread_ns mount)
 # what may be refused, but then must not be hurt
 refusable='^(tree_vfork_long|ns_own|un_listen:data|sys_timed:io_getevents|net_quiet:urgent|id_prctl:dispatch)$'
 
