@@ -236,7 +236,7 @@ static pid_t inner_fork(pid_t want, int *pidfd)
 {
 	pid_t tid = want;
 	struct clone_args ca = {
-		.flags = CLONE_PIDFD,
+		.flags = CLONE_PIDFD | cpx_restore_spawn_flags(want),
 		.pidfd = (uintptr_t)pidfd,
 		.exit_signal = SIGCHLD,
 		.set_tid = want ? (uintptr_t)&tid : 0,

@@ -86,10 +86,17 @@ static bool is_zombie(pid_t pid)
 	return p && (p[2] == 'Z' || p[2] == 'X');
 }
 
+/* PID 1 there is once a namespace: the job was started in one of its own, and leads it. */
+uint64_t cpx_restore_spawn_flags(pid_t want)
+{
+	return want == 1 ? CLONE_NEWPID : 0;
+}
+
 static pid_t spawn_here(pid_t want, int pidfd, struct cpx_err *err)
 {
 	struct timespec nap = { .tv_nsec = 10000000 };
 	struct clone_args ca = {
+		.flags = cpx_restore_spawn_flags(want),
 		.exit_signal = SIGCHLD,
 		.set_tid = (uint64_t)(uintptr_t)&want,
 		.set_tid_size = 1,
@@ -144,7 +151,8 @@ pid_t cpx_rst_spawn(struct cpx_rst *r, struct cpx_err *err)
 		return cpx_err_sys(err, errno, "open own process");
 	if (r->opts->spawn)
 		return r->opts->spawn(r->opts->spawn_ctx, want, self, host, err);
-	await_zombies(r);
+	if (want != 1)
+		await_zombies(r);
 	cpx_restore_clocks(host->monotonic_ns, host->boottime_ns, &old);
 	pid = spawn_here(want, self, err);
 	cpx_restore_clocks_back(&old);
@@ -276,7 +284,7 @@ static void let_ghosts_go(const struct cpx_rst *r)
 
 static int stage_tree(struct run *u, struct cpx_err *err)
 {
-	if (!u->r.opts->spawn)
+	if (!u->r.opts->spawn && u->r.tasks[0].rec->pid != 1)
 		let_ghosts_go(&u->r);
 	return cpx_rst_tree(&u->r, err);
 }

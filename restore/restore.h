@@ -80,6 +80,8 @@ int cpx_restore_run(const struct cpx_restore_opts *opts, struct cpx_restore_resu
  * across PID namespaces), and sleeps; it ends with the conductor. Never returns.
  */
 void cpx_restore_child(int conductor_pidfd) __attribute__((noreturn));
+/* CLONE_* flags that a child which shall have PID @want is made with. */
+uint64_t cpx_restore_spawn_flags(pid_t want);
 
 /*
  * cpx_restore_clocks() - make children forked from now on see CLOCK_MONOTONIC and

@@ -82,6 +82,7 @@ restore() { # IMAGE
 	echo "restore $1" >>"$dir/tool"
 	env -u ST_DIR timeout -k 1 "$limit" "$ctl" restore "$dir/$1" --detach --pidfile "$dir/pidfile" \
 		>>"$dir/tool" 2>&1 </dev/null || fail "restore failed ($?)"
+	pid=$(cat "$dir/pidfile") # another one where it leads a PID namespace
 }
 gone() {
 	local p
