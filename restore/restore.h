@@ -163,12 +163,15 @@ extern const struct cpx_rst_family cpx_rst_ipc;	  /* rst_ipc.c */
 
 /*
  * rst_cpu.c: conductor and job share one CPU from cpx_rst_cpu_join() to cpx_rst_cpu_leave(),
- * but for cpx_rst_scan(), which is cpx_image_scan() with workers on all CPUs.
+ * but for cpx_rst_scan() and cpx_rst_scan_pieces(), which are cpx_image_scan() and
+ * cpx_image_scan_pieces() with workers on all CPUs.
  */
 void cpx_rst_cpu_join(struct cpx_rst *r, pid_t root);
 void cpx_rst_cpu_leave(struct cpx_rst *r);
 int cpx_rst_scan(struct cpx_rst *r, const struct cpx_extent *ranges, size_t n,
 		 cpx_page_sink sink, void *ctx, struct cpx_err *err);
+int cpx_rst_scan_pieces(struct cpx_rst *r, const struct cpx_extent *ranges, size_t n,
+			cpx_pieces_sink sink, void *ctx, struct cpx_err *err);
 
 /* Memory (rst_mem.c), called by the tree stage right after a process was made (its address
  * space is its parent's or the empty child's): map and fill it. */

@@ -33,8 +33,8 @@ void cpx_rst_cpu_leave(struct cpx_rst *r)
 	r->joined = false;
 }
 
-int cpx_rst_scan(struct cpx_rst *r, const struct cpx_extent *ranges, size_t n,
-		 cpx_page_sink sink, void *ctx, struct cpx_err *err)
+int cpx_rst_scan_pieces(struct cpx_rst *r, const struct cpx_extent *ranges, size_t n,
+			cpx_pieces_sink sink, void *ctx, struct cpx_err *err)
 {
 	bool joined = r->joined;
 	cpu_set_t one;
@@ -42,8 +42,16 @@ int cpx_rst_scan(struct cpx_rst *r, const struct cpx_extent *ranges, size_t n,
 
 	sched_getaffinity(0, sizeof(one), &one);
 	cpx_rst_cpu_leave(r);
-	rc = cpx_image_scan(r->img, ranges, n, r->opts->workers, sink, ctx, err);
+	rc = cpx_image_scan_pieces(r->img, ranges, n, r->opts->workers, sink, ctx, err);
 	if (joined && sched_setaffinity(0, sizeof(one), &one) == 0)
 		r->joined = true;
 	return rc;
+}
+
+int cpx_rst_scan(struct cpx_rst *r, const struct cpx_extent *ranges, size_t n,
+		 cpx_page_sink sink, void *ctx, struct cpx_err *err)
+{
+	struct cpx_page_each e = { .sink = sink, .ctx = ctx };
+
+	return cpx_rst_scan_pieces(r, ranges, n, cpx_page_each, &e, err);
 }

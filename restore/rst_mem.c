@@ -256,32 +256,48 @@ struct target {
 	int mem_fd;
 };
 
-/*
- * Page workers call this. process_vm_writev is the faster way but keeps to the
- * protection; /proc/PID/mem does not.
- */
-static int write_pages(void *ctx, uint32_t space, uint64_t off, const void *data, size_t len,
+static int write_piece(const struct target *t, const struct cpx_page_piece *p, size_t done,
 		       struct cpx_err *err)
 {
-	const struct target *t = ctx;
-	struct iovec from = { .iov_base = (void *)data, .iov_len = len };
-	struct iovec to = { .iov_base = (void *)(uintptr_t)off, .iov_len = len };
-	ssize_t n = process_vm_writev(t->pid, &from, 1, &to, 1, 0);
-	size_t done = n > 0 ? (size_t)n : 0;
+	while (done < p->len) {
+		ssize_t n = pwrite(t->mem_fd, (const char *)p->data + done, p->len - done,
+				   (off_t)(p->off + done));
 
-	(void)space;
-	while (done < len) {
-		n = pwrite(t->mem_fd, (const char *)data + done, len - done,
-			   (off_t)(off + done));
 		if (n < 0 && errno == EINTR)
 			continue;
 		if (n <= 0)
 			return cpx_err_sys(err, n ? errno : ESRCH,
 					   "write memory of process %d at 0x%" PRIx64, t->pid,
-					   off + done);
+					   p->off + done);
 		done += (size_t)n;
 	}
 	return 0;
+}
+
+/*
+ * Page workers call this. process_vm_writev is the faster way but keeps to the
+ * protection, so it ends before a piece that may only be read; /proc/PID/mem does not.
+ */
+static int write_pages(void *ctx, const struct cpx_page_piece *v, size_t n, struct cpx_err *err)
+{
+	const struct target *t = ctx;
+	struct iovec from[CPX_PIECES_MAX], to[CPX_PIECES_MAX];
+	int rc = 0;
+
+	for (size_t i = 0; i < n; i++) {
+		from[i] = (struct iovec){ (void *)v[i].data, v[i].len };
+		to[i] = (struct iovec){ (void *)(uintptr_t)v[i].off, v[i].len };
+	}
+	for (size_t i = 0; i < n && rc == 0; i++) {
+		ssize_t got = process_vm_writev(t->pid, from + i, n - i, to + i, n - i, 0);
+		size_t done = got > 0 ? (size_t)got : 0;
+
+		while (i < n && done >= v[i].len)
+			done -= v[i++].len;
+		if (i < n)
+			rc = write_piece(t, &v[i], done, err);
+	}
+	return rc;
 }
 
 struct extents {
@@ -365,8 +381,9 @@ static int fill_zeros(struct cpx_rst *r, const struct cpx_rst_mm *mm, struct tar
 			if (at % CPX_PAGE || end % CPX_PAGE || at >= end || end > CPX_USER_END)
 				return cpx_err_set(err, CPX_E_FORMAT, "zero pages in no place");
 			for (; at < end; at += CPX_PAGE) {
-				int rc = write_pages(to, mm->rec->space, at, zero, CPX_PAGE,
-						     err);
+				const struct cpx_page_piece page = { mm->rec->space, at, zero,
+								     CPX_PAGE };
+				int rc = write_pages(to, &page, 1, err);
 
 				if (rc < 0)
 					return rc;
@@ -392,7 +409,7 @@ static int fill(struct cpx_rst *r, struct cpx_rst_mm *mm, struct cpx_rst_task *t
 		rc = resolve(mm, p->start, p->end, !p->kept, &x, err);
 	}
 	if (rc == 0 && x.n)
-		rc = cpx_rst_scan(r, x.v, x.n, write_pages, &to, err);
+		rc = cpx_rst_scan_pieces(r, x.v, x.n, write_pages, &to, err);
 	if (rc == 0)
 		rc = fill_zeros(r, mm, &to, err);
 	free(x.v);

@@ -287,6 +287,30 @@ typedef int (*cpx_page_sink)(void *ctx, uint32_t space, uint64_t off, const void
 int cpx_image_scan(struct cpx_image *img, const struct cpx_extent *ranges, size_t n,
 		   unsigned workers, cpx_page_sink sink, void *ctx, struct cpx_err *err);
 
+struct cpx_page_piece {
+	uint32_t space;
+	uint64_t off;
+	const void *data;
+	size_t len;
+};
+#define CPX_PIECES_MAX 64
+
+/*
+ * cpx_image_scan_pieces() - the same, handed over CPX_PIECES_MAX pieces at a time, where a call
+ * for each is dear: an image that grew by increments has its pages in many.
+ */
+typedef int (*cpx_pieces_sink)(void *ctx, const struct cpx_page_piece *v, size_t n,
+			       struct cpx_err *err);
+int cpx_image_scan_pieces(struct cpx_image *img, const struct cpx_extent *ranges, size_t n,
+			  unsigned workers, cpx_pieces_sink sink, void *ctx,
+			  struct cpx_err *err);
+/* One that calls another for each piece; its @ctx is a struct cpx_page_each. */
+struct cpx_page_each {
+	cpx_page_sink sink;
+	void *ctx;
+};
+int cpx_page_each(void *ctx, const struct cpx_page_piece *v, size_t n, struct cpx_err *err);
+
 /* Two locations of equal identity hold the same stored page: what parent and child share. */
 struct cpx_page_ref {
 	uint64_t pack, block;

@@ -44,7 +44,7 @@ struct grid {
 struct scan {
 	struct cpx_image *img;
 	struct grid *grids; /* by pack */
-	cpx_page_sink sink;
+	cpx_pieces_sink sink;
 	void *ctx;
 	struct want *wants;
 	size_t nwants, want_cap;
@@ -326,12 +326,14 @@ static int hand_over(struct scanner *w, const struct task *t, size_t *want, uint
 {
 	struct scan *s = w->s;
 	uint32_t from = first * CPX_BLOCK_PAGES, to = end * CPX_BLOCK_PAGES;
+	struct cpx_page_piece v[CPX_PIECES_MAX];
+	size_t n = 0;
 
 	for (size_t i = *want; i < t->want + t->nwants; i++) {
 		const struct want *x = &s->wants[i];
 		uint32_t a = x->pos < from ? from : x->pos;
 		uint32_t b = x->pos + x->count > to ? to : x->pos + x->count;
-		int rc;
+		int rc = 0;
 
 		if (x->pos >= to)
 			break;
@@ -339,13 +341,20 @@ static int hand_over(struct scanner *w, const struct task *t, size_t *want, uint
 			(*want)++;
 		if (a >= b)
 			continue;
-		rc = s->sink(s->ctx, x->space, x->off + (uint64_t)(a - x->pos) * CPX_PAGE,
-			     w->out + (size_t)(a - from) * CPX_PAGE, (size_t)(b - a) * CPX_PAGE,
-			     err);
+		v[n++] = (struct cpx_page_piece){
+			.space = x->space,
+			.off = x->off + (uint64_t)(a - x->pos) * CPX_PAGE,
+			.data = w->out + (size_t)(a - from) * CPX_PAGE,
+			.len = (size_t)(b - a) * CPX_PAGE,
+		};
+		if (n == CPX_PIECES_MAX) {
+			rc = s->sink(s->ctx, v, n, err);
+			n = 0;
+		}
 		if (rc < 0)
 			return rc;
 	}
-	return 0;
+	return n ? s->sink(s->ctx, v, n, err) : 0;
 }
 
 /* Whether a wanted page lies in @block, and none behind its last page. */
@@ -518,8 +527,27 @@ static void end(struct scan *s)
 	pthread_mutex_destroy(&s->lock);
 }
 
+int cpx_page_each(void *ctx, const struct cpx_page_piece *v, size_t n, struct cpx_err *err)
+{
+	const struct cpx_page_each *e = ctx;
+	int rc = 0;
+
+	for (size_t i = 0; i < n && rc >= 0; i++)
+		rc = e->sink(e->ctx, v[i].space, v[i].off, v[i].data, v[i].len, err);
+	return rc;
+}
+
 int cpx_image_scan(struct cpx_image *img, const struct cpx_extent *ranges, size_t n,
 		   unsigned workers, cpx_page_sink sink, void *ctx, struct cpx_err *err)
+{
+	struct cpx_page_each e = { .sink = sink, .ctx = ctx };
+
+	return cpx_image_scan_pieces(img, ranges, n, workers, cpx_page_each, &e, err);
+}
+
+int cpx_image_scan_pieces(struct cpx_image *img, const struct cpx_extent *ranges, size_t n,
+			  unsigned workers, cpx_pieces_sink sink, void *ctx,
+			  struct cpx_err *err)
 {
 	struct scan s = { .img = img, .sink = sink, .ctx = ctx };
 	int rc = begin(&s, err);
