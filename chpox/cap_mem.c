@@ -15,6 +15,7 @@
  */
 #include "cap_mem.h"
 
+#include <cpuid.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -414,6 +415,27 @@ uint64_t cpx_mem_locked_kb(const struct cpx_cap_task *t)
 	return p ? strtoull(p + 7, NULL, 10) : 0;
 }
 
+/* The keys whose rights some thread of @t has changed: those were allocated once. */
+static uint32_t keys_touched(const struct cpx_cap_task *t)
+{
+	const uint32_t rights = 0x55555554; /* of a new program: all but key 0 denied */
+	uint32_t size, at, c, d, touched = 0;
+
+	__cpuid_count(0xd, 9, size, at, c, d);
+	for (size_t i = 0; size >= 4 && i < t->nthreads; i++) {
+		const struct cpx_tracee *th = &t->threads[i].t;
+		uint32_t pkru;
+
+		if (!th->xstate || th->xstate_len < sizeof(pkru) ||
+		    at > th->xstate_len - sizeof(pkru))
+			continue;
+		memcpy(&pkru, th->xstate + at, sizeof(pkru));
+		for (uint32_t k = 1; k < CPX_PKEYS; k++)
+			touched |= ((pkru ^ rights) >> 2 * k & 3 ? 1u : 0) << k;
+	}
+	return touched;
+}
+
 static int take_mm(struct cpx_cap *c, struct cpx_mem_mm *mm, struct cpx_err *err)
 {
 	struct cpx_cap_task *t = mm->t;
@@ -436,6 +458,7 @@ static int take_mm(struct cpx_cap *c, struct cpx_mem_mm *mm, struct cpx_err *err
 		rc = take_flags(c, mm, t->proc_fd, err);
 	if (rc < 0 || c->dry_run)
 		return rc;
+	mm->rec->pkeys = keys_touched(t);
 	return c->engine->space(c, t, mm->rec, locked, err);
 }
 

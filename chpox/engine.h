@@ -47,7 +47,8 @@ struct cpx_engine {
 	/* Records of actions, timers and queued signals. @s: /proc/PID/status. */
 	int (*signals)(struct cpx_cap *c, struct cpx_cap_task *t,
 		       const struct cpx_proc_status *s, struct cpx_err *err);
-	/* Fill brk and mlock_future. @locked: some of it is locked. */
+	/* Fill brk and mlock_future, and make pkeys exact where it can. @locked: some of it is
+	 * locked. */
 	int (*space)(struct cpx_cap *c, struct cpx_cap_task *t, struct cpx_rec_mm *rec,
 		     bool locked, struct cpx_err *err);
 	/* What is left of the sleep that @th is in; -1: it has no end. NULL, false: not known.

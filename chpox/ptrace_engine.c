@@ -7,6 +7,7 @@
 
 #include <elf.h>
 #include <errno.h>
+#include <inttypes.h>
 #include <signal.h>
 #include <sys/mman.h>
 #include <sys/ptrace.h>
@@ -73,6 +74,33 @@ static int take_mlock_future(struct cpx_cap_task *of, struct cpx_rec_mm *rec,
 	return rc;
 }
 
+/*
+ * Which protection keys are allocated shows nowhere; which are free does: they are taken, and
+ * given back. The thread's own rights, which this changes, come back with its registers.
+ */
+static int take_pkeys(struct cpx_cap_task *of, struct cpx_rec_mm *rec, struct cpx_err *err)
+{
+	struct cpx_tracee *t = &of->threads[0].t;
+	uint32_t is_free = 0;
+	int64_t key = 1, ret;
+	int rc = 0;
+
+	while (rc == 0) {
+		rc = cpx_tcall(t, &key, err, SYS_pkey_alloc, 0, 0);
+		if (rc < 0 || key < 0)
+			break;
+		if (!key || key >= CPX_PKEYS || is_free >> key & 1)
+			rc = cpx_err_set(err, CPX_E_FORMAT, "protection key %" PRId64, key);
+		else
+			is_free |= 1u << key;
+	}
+	for (uint32_t k = 1; k < CPX_PKEYS && rc == 0; k++)
+		if (is_free >> k & 1)
+			rc = cpx_tcall(t, &ret, err, SYS_pkey_free, k);
+	rec->pkeys = ~is_free & ((1u << CPX_PKEYS) - 2);
+	return rc;
+}
+
 static int ptrace_space(struct cpx_cap *c, struct cpx_cap_task *t, struct cpx_rec_mm *rec,
 			bool locked, struct cpx_err *err)
 {
@@ -82,6 +110,8 @@ static int ptrace_space(struct cpx_cap *c, struct cpx_cap_task *t, struct cpx_re
 	(void)c;
 	if (rc == 0 && ret > 0)
 		rec->brk = (uint64_t)ret;
+	if (rc == 0 && rec->pkeys)
+		rc = take_pkeys(t, rec, err);
 	return rc == 0 && locked ? take_mlock_future(t, rec, err) : rc;
 }
 

@@ -34,7 +34,6 @@
 #define HOME_LOWEST (1ull << 20) /* where the search for a hole begins */
 #define HOME_APART (1ull << 20)	 /* and how far it stays below other mappings */
 #define VMAS_MAX (1u << 22)
-#define PKEYS 16u
 #ifndef MADV_GUARD_INSTALL
 #define MADV_GUARD_INSTALL 102
 #endif
@@ -65,7 +64,7 @@ static int check_vma(struct cpx_rst *r, const struct cpx_rec_vma *v, struct cpx_
 	    v->start < LOWEST || v->start >= v->end || v->end > CPX_USER_END)
 		return bad_vma(v, "bad address", err);
 	if (v->prot & ~(uint32_t)(PROT_READ | PROT_WRITE | PROT_EXEC) || v->flags & ~known ||
-	    v->pkey >= PKEYS)
+	    v->pkey >= CPX_PKEYS)
 		return bad_vma(v, "bad flags", err);
 	if ((v->kind == CPX_VMA_SHM || v->kind == CPX_VMA_SHM_PRIVATE) &&
 	    !cpx_rst_shm_find(r, v->file_id))
@@ -456,29 +455,44 @@ static uint32_t exec_only_key(const struct cpx_rst_mm *mm)
 	return key;
 }
 
+/* The keys to have, as a bitmap: those recorded and those of mappings. */
+static uint32_t wanted_keys(const struct cpx_rst_mm *mm)
+{
+	uint32_t keys = mm->rec->pkeys & ((1u << CPX_PKEYS) - 2);
+
+	for (size_t i = 0; i < mm->n; i++)
+		if (mm->v[i]->pkey < CPX_PKEYS)
+			keys |= 1u << mm->v[i]->pkey;
+	return keys & ~1u;
+}
+
+static int free_keys(struct cpx_batch *b, uint32_t keys, struct cpx_err *err)
+{
+	int rc = 0;
+
+	for (uint32_t k = 1; k < CPX_PKEYS && rc == 0; k++)
+		if (keys >> k & 1)
+			rc = cpx_badd(b, err, "free a protection key", k, CPX_CALL_MAY_FAIL,
+				      SYS_pkey_free, k);
+	return rc;
+}
+
 /*
- * Before anything is mapped: all keys up to the highest in use are taken, but for the kernel's
- * own, which it then takes itself, as the lowest one that is free.
+ * Before anything is mapped: all keys are taken, but for the kernel's own, which it then takes
+ * itself as the only one that is free. add_pkeys() frees what is not wanted.
  */
 static int take_pkeys(const struct cpx_rst_mm *mm, struct cpx_batch *b, struct cpx_err *err)
 {
-	uint32_t most = 0, own = exec_only_key(mm);
+	uint32_t own = exec_only_key(mm), keys = wanted_keys(mm);
 	int rc = 0;
 
-	for (size_t i = 0; i < mm->n; i++)
-		if (mm->v[i]->pkey > most)
-			most = mm->v[i]->pkey;
-	if (!most)
+	if (!keys)
 		return 0;
-	for (uint32_t k = 1; k < PKEYS && rc == 0; k++)
-		rc = cpx_badd(b, err, "free a protection key", k, CPX_CALL_MAY_FAIL,
-			      SYS_pkey_free, k);
-	for (uint32_t k = 1; k <= most && rc == 0; k++)
+	for (uint32_t k = 1; k < CPX_PKEYS && rc == 0; k++)
 		rc = cpx_badd(b, err, "take a protection key", k, CPX_CALL_MAY_FAIL,
 			      SYS_pkey_alloc, 0, 0);
 	if (rc == 0 && own)
-		rc = cpx_badd(b, err, "free a protection key", own, CPX_CALL_MAY_FAIL,
-			      SYS_pkey_free, own);
+		rc = free_keys(b, 1u << own, err);
 	return rc;
 }
 
@@ -493,7 +507,7 @@ static int add_pkeys(const struct cpx_rst_mm *mm, struct cpx_batch *b, struct cp
 				      SYS_pkey_mprotect, mm->v[i]->start,
 				      mm->v[i]->end - mm->v[i]->start, mm->v[i]->prot,
 				      mm->v[i]->pkey);
-	return rc;
+	return rc == 0 && wanted_keys(mm) ? free_keys(b, ~wanted_keys(mm), err) : rc;
 }
 
 static int add_locks(struct cpx_rst_mm *mm, struct cpx_batch *b, struct cpx_err *err)

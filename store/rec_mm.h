@@ -9,6 +9,8 @@
 #ifndef CPX_STORE_REC_MM_H
 #define CPX_STORE_REC_MM_H
 
+#define CPX_PKEYS 16u /* protection keys that the processor has */
+
 enum cpx_vma_kind {
 	CPX_VMA_ANON = 0,     /* private anonymous (also heap and stack) */
 	CPX_VMA_FILE_PRIVATE, /* private, of file_id at pgoff; changed pages are in the space */
@@ -55,7 +57,8 @@ enum cpx_madv {
 	F(mm, u64, env_start) F(mm, u64, env_end)                                             \
 	F(mm, blob, auxv)                                                                     \
 	F(mm, u32, exe_file)        /* id of a file record */                                 \
-	F(mm, u32, mlock_future)    /* MCL_FUTURE: 1, with MCL_ONFAULT: 2 */
+	F(mm, u32, mlock_future)    /* MCL_FUTURE: 1, with MCL_ONFAULT: 2 */                  \
+	F(mm, u32, pkeys)           /* bit k: protection key k is allocated; 0: as the vmas say */
 
 #define CPX_FIELDS_vma(F)                                                                     \
 	F(vma, u32, mm_id)                                                                    \
