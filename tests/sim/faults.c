@@ -19,6 +19,7 @@ enum what {
 	MIGRATE,
 	HALT,
 	DRAIN,
+	REMOVE,
 	WHATS,
 	HEAL = 0x100,
 };
@@ -200,6 +201,9 @@ static void strike(struct sim *s, enum what what, uint32_t node)
 		break;
 	case KEEPER_LOST:
 		lose_keeper(s, node);
+		break;
+	case REMOVE:
+		reg_remove(s, (uint32_t)sim_below(s, s->njobs));
 		break;
 	default:
 		ask(s, what, node);

@@ -98,6 +98,9 @@ void machine_boot(struct sim *s, uint32_t node, bool first)
 	m->base = first ? sim_between(s, 0, 1000 * SEC) : 0;
 	m->from = s->now;
 	m->kept_lease = 0;
+	m->mem = sim_chance(s, 0.3) ? 6500 : 16000; /* where three jobs make it short */
+	m->jobs_max = sim_chance(s, 0.1) ? 1 : 0;
+	m->flags = sim_chance(s, 0.05) ? CPX_NODE_STAY : 0;
 	daemon_start(s, node);
 }
 
@@ -302,8 +305,9 @@ static void figures(struct sim *s, struct machine *m)
 {
 	struct cpx_load_figures f = { .speed = 10000,
 				      .ncpus = 1,
-				      .mem_total = 16000,
-				      .mem_free = 16000,
+				      .mem_total = m->mem,
+				      .mem_free = m->mem,
+				      .jobs_max = s->quiet ? 0 : m->jobs_max,
 				      .flags = m->flags };
 	uint32_t i;
 
@@ -314,11 +318,11 @@ static void figures(struct sim *s, struct machine *m)
 		if (!c->used || !c->exec)
 			continue;
 		f.mean += 100;
-		f.mem_free -= f.mem_free > 1000 ? 1000 : 0;
+		f.mem_free -= f.mem_free > 3000 ? 3000 : f.mem_free;
 		daemon_step(s, m,
 			    &(struct cpx_core_event){ .kind = CPX_EV_USED,
 						      .job = c->job,
-						      .need = { 100, 1000, 1000 },
+						      .need = { 100, 3000, 1000 },
 						      .used_ms = (uint64_t)(s->now / MSEC) });
 	}
 	f.upper = f.mean;

@@ -132,6 +132,20 @@ void reg_flags(struct sim *s, uint32_t node, uint32_t flags)
 	tell_node(s, node);
 }
 
+void reg_remove(struct sim *s, uint32_t job)
+{
+	struct cpx_core_rec *r = &s->recs[job];
+	struct cpx_core_event ev = { .kind = CPX_EV_RECORD, .job = job };
+
+	if (s->reg_down || !r->version || !over(r) || !s->truth[job].known)
+		return;
+	*r = (struct cpx_core_rec){ .job = job };
+	s->truth[job].known = false;
+	ev.rev = ++s->rev;
+	sim_say(s, "registry: job %u is removed", job);
+	tell_all(s, &ev, NULL);
+}
+
 static void join(struct sim *s, uint32_t node, const struct cpx_core_req *q,
 		 struct cpx_core_event *a)
 {

@@ -113,8 +113,8 @@ struct machine {
 	struct copy_of copies[SIM_COPIES];
 	struct event *held; /* what arrived while it could not listen */
 	uint32_t nheld, held_room;
-	uint32_t flags;
-	int64_t excuse; /* after it stood still: see copy_of */
+	uint32_t flags, mem, jobs_max; /* its figures */
+	int64_t excuse;		       /* after it stood still: see copy_of */
 	bool stopped_clock;
 };
 
@@ -181,6 +181,7 @@ void reg_commit(struct sim *s, const struct event *e);
 void reg_expire(struct sim *s);
 void reg_rearm(struct sim *s);
 void reg_flags(struct sim *s, uint32_t node, uint32_t flags);
+void reg_remove(struct sim *s, uint32_t job); /* a job that has ended */
 
 /* machine.c */
 int64_t machine_clock(const struct sim *s, const struct machine *m);
