@@ -446,6 +446,8 @@ static int take_mm(struct cpx_cap *c, struct cpx_mem_mm *mm, struct cpx_err *err
 	mm->rec->space = mm->track ? cpx_track_space(mm->track) : cpx_cap_id(c);
 	/* before the calls below: what they touch is not the job's */
 	rc = cpx_maps_read(t->proc_fd, "maps", &mm->maps, err);
+	if (rc == 0 && mm->early && mm->early->flags_fd >= 0)
+		rc = cpx_vma_read(mm->early->flags_fd, &mm->words, err);
 	if (rc == 0)
 		rc = take_stat(t, mm->rec, err);
 	if (rc == 0)
@@ -719,7 +721,71 @@ static int finish_precopy(struct cpx_cap *c, struct cpx_err *err)
 	return rc == 0 && m->direct ? cpx_image_drain(c->writer, err) : rc;
 }
 
-/* The flags of mappings, read before and after the pause. */
+/* What the words that were read in the pause mean. Return: 1 if that of a mapping is new. */
+static int set_words(struct cpx_cap *c, struct cpx_mem_mm *mm, bool set, struct cpx_err *err)
+{
+	const struct cpx_vma_words *known = cpx_track_words(c->opts->track);
+	int rc = 0;
+
+	for (size_t i = 0; i < mm->n && rc == 0; i++) {
+		struct cpx_map m = *mm->v[i].map;
+		uint64_t word;
+
+		if (mm->v[i].rec->kind == CPX_VMA_VSYSCALL) /* the kernel's own, no flags */
+			continue;
+		/* of locked ones more must be known */
+		if (!cpx_vma_word(&mm->words, m.start, m.end, &word) ||
+		    !cpx_vma_flags(known, word, &m.vmflags, &m.pkey) ||
+		    (m.vmflags & CPX_VMF_LO))
+			return 1;
+		if (set)
+			rc = set_flags(c, mm, mm->v[i].rec, &m, err);
+	}
+	return rc;
+}
+
+static int read_words(struct cpx_cap *c, const struct cpx_mem_mm *mm, struct cpx_vma_list *out,
+		      struct cpx_err *err)
+{
+	CPX_AUTO_FD fd = cpx_vma_open(cpx_track_words(c->opts->track), mm->t->live, err);
+
+	return fd < 0 ? fd : cpx_vma_read(fd, out, err);
+}
+
+/* smaps once, for words that were never seen. */
+static int learn_words(struct cpx_cap *c, struct cpx_mem_mm *mm, struct cpx_err *err)
+{
+	struct cpx_vma_list before = { 0 }, after = { 0 };
+	struct cpx_maps smaps = { 0 };
+	int rc = read_words(c, mm, &before, err);
+
+	if (rc == 0)
+		rc = cpx_maps_read(mm->t->proc_fd, "smaps", &smaps, err);
+	if (rc == 0)
+		rc = read_words(c, mm, &after, err);
+	if (rc == 0)
+		cpx_vma_learn(cpx_track_words(c->opts->track), &before, &smaps, &after);
+	cpx_maps_free(&smaps);
+	cpx_vma_list_free(&before);
+	cpx_vma_list_free(&after);
+	return rc;
+}
+
+static int flags_of_words(struct cpx_cap *c, struct cpx_mem_mm *mm, struct cpx_err *err)
+{
+	int rc = set_words(c, mm, false, err);
+
+	if (rc == 1)
+		rc = learn_words(c, mm, err);
+	if (rc == 0)
+		rc = set_words(c, mm, false, err);
+	if (rc == 1)
+		return cpx_err_set(err, CPX_E_BUSY, "pid %d: its mappings changed meanwhile",
+				   mm->t->ns_pid);
+	return rc < 0 ? rc : set_words(c, mm, true, err);
+}
+
+/* The flags of mappings, as they were in the pause; or else the same before and after it. */
 static int late_flags(struct cpx_cap *c, struct cpx_mem_mm *mm, struct cpx_err *err)
 {
 	static const struct cpx_maps none;
@@ -728,11 +794,13 @@ static int late_flags(struct cpx_cap *c, struct cpx_mem_mm *mm, struct cpx_err *
 
 	if (mm->flags_known)
 		return 0;
+	if (mm->words.n)
+		return flags_of_words(c, mm, err);
 	rc = cpx_maps_read(mm->t->proc_fd, "smaps", &after, err);
 	for (size_t i = 0; i < mm->n && rc == 0; i++) {
 		const struct cpx_map *m;
 
-		rc = cpx_precopy_flags(mm->early ? &mm->early->smaps : &none, &after,
+		rc = cpx_precopy_flags(mm->early ? &mm->early->maps : &none, &after,
 				       mm->v[i].rec->start, mm->v[i].rec->end, &m);
 		if (rc == 0)
 			rc = set_flags(c, mm, mm->v[i].rec, m, err);
@@ -903,6 +971,7 @@ static void mem_end(struct cpx_cap *c, void *priv)
 		return;
 	for (size_t i = 0; i < m->nmms; i++) {
 		cpx_maps_free(&m->mms[i]->maps);
+		cpx_vma_list_free(&m->mms[i]->words);
 		free(m->mms[i]->v);
 		free(m->mms[i]->cow.v);
 		free(m->mms[i]->dirty.v);

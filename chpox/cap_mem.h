@@ -17,6 +17,7 @@
 
 #include "capture.h"
 #include "proc_maps.h"
+#include "vma_flags.h"
 
 struct cpx_mem_ranges {
 	uint64_t (*v)[2]; /* start, end */
@@ -51,6 +52,7 @@ struct cpx_mem_mm {
 	struct cpx_track_mm *track;   /* NULL: not tracked, all pages are put */
 	struct cpx_mem_ranges dirty;  /* ascending; of covered mappings */
 	struct cpx_precopy_mm *early; /* what was put before the pause; NULL: nothing */
+	struct cpx_vma_list words;    /* of the pause; empty where there is no reader */
 };
 
 struct cpx_mem_shm {

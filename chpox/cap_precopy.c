@@ -20,6 +20,7 @@
 #include "base/fd.h"
 #include "pace.h"
 #include "track.h"
+#include "vma_flags.h"
 
 #define ENOUGH (1u << 20) /* bytes: copied in well under a millisecond */
 #define ROUND_MAX (1u << 30)
@@ -92,11 +93,12 @@ static int one_round(struct cpx_cap *c, struct cpx_precopy_mm *mm, uint64_t *byt
 	CPX_AUTO_FD pagemap = open(path, O_RDONLY | O_CLOEXEC);
 	if (pagemap < 0)
 		return 0; /* it has ended: the pause will not find it */
-	for (size_t i = 0; i < mm->smaps.n && rc >= 0; i++) {
-		const struct cpx_map *m = &mm->smaps.v[i];
+	for (size_t i = 0; i < mm->maps.n && rc >= 0; i++) {
+		const struct cpx_map *m = &mm->maps.v[i];
 
 		/* what is not covered, or no mapping any more, is the pause's business */
-		if (m->shared || !m->rss)
+		if (m->shared || (mm->flags_fd < 0 && !m->rss) ||
+		    !strcmp(m->name, "[vsyscall]"))
 			continue;
 		rc = cpx_track_peek(pagemap, m->start, m->end, &dirty, err);
 		if (rc == 1)
@@ -111,19 +113,23 @@ static int one_round(struct cpx_cap *c, struct cpx_precopy_mm *mm, uint64_t *byt
 	return rc;
 }
 
-static int read_smaps(struct cpx_precopy_mm *mm, struct cpx_err *err)
+/* Where flags can be had otherwise, smaps is not read: it walks all pages. */
+static int read_maps(struct cpx_precopy_mm *mm, struct cpx_err *err)
 {
 	char path[64];
 
 	snprintf(path, sizeof(path), "/proc/%d", mm->pid);
 	CPX_AUTO_FD proc = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
-	return proc < 0 ? 0 : cpx_maps_read(proc, "smaps", &mm->smaps, err);
+	return proc < 0 ? 0
+			: cpx_maps_read(proc, mm->flags_fd < 0 ? "smaps" : "maps", &mm->maps,
+					err);
 }
 
 static int open_all(struct cpx_cap *c, struct cpx_precopy *p, struct cpx_err *err)
 {
 	struct cpx_track_mm *mms[CPX_TRACK_MMS_MAX];
 	pid_t pids[CPX_TRACK_MMS_MAX];
+	const struct cpx_vma_words *words = cpx_track_words(c->opts->track);
 	size_t n = cpx_track_list(c->opts->track, mms, pids);
 
 	p->v = calloc(n + 1, sizeof(*p->v));
@@ -134,10 +140,15 @@ static int open_all(struct cpx_cap *c, struct cpx_precopy *p, struct cpx_err *er
 		char path[64];
 
 		snprintf(path, sizeof(path), "/proc/%d/mem", pids[i]);
-		*mm = (struct cpx_precopy_mm){ .track = mms[i], .pid = pids[i] };
+		*mm = (struct cpx_precopy_mm){ .track = mms[i],
+					       .pid = pids[i],
+					       .flags_fd = -1 };
 		mm->mem_fd = open(path, O_RDONLY | O_CLOEXEC);
-		if (mm->mem_fd >= 0)
-			p->n++;
+		if (mm->mem_fd < 0)
+			continue;
+		if (words)
+			mm->flags_fd = cpx_vma_open(words, pids[i], NULL);
+		p->n++;
 	}
 	return 0;
 }
@@ -167,9 +178,9 @@ int cpx_precopy_run(struct cpx_cap *c, struct cpx_precopy **out, struct cpx_err 
 	unsigned rounds = cpx_pace_rounds(c->pace);
 	int rc = p ? open_all(c, p, err) : cpx_err_set(err, CPX_E_NOMEM, "no memory");
 
-	/* once: it walks all pages; what is mapped later is not covered anyway */
+	/* once: what is mapped later is not covered anyway */
 	for (size_t i = 0; p && i < p->n && rc == 0; i++)
-		rc = read_smaps(&p->v[i], err);
+		rc = read_maps(&p->v[i], err);
 	if (c->opts->snapshot == CPX_SNAP_PRECOPY)
 		rounds = CPX_PACE_ROUNDS_MAX;
 	for (unsigned round = 0; round < rounds && rc == 0; round++) {
@@ -197,7 +208,8 @@ void cpx_precopy_free(struct cpx_precopy *p)
 		return;
 	for (size_t i = 0; i < p->n; i++) {
 		cpx_close(&p->v[i].mem_fd);
-		cpx_maps_free(&p->v[i].smaps);
+		cpx_close(&p->v[i].flags_fd);
+		cpx_maps_free(&p->v[i].maps);
 		free(p->v[i].copied.v);
 		free(p->v[i].lost.v);
 	}

@@ -15,7 +15,8 @@
 struct cpx_precopy_mm {
 	struct cpx_track_mm *track;
 	pid_t pid;
-	struct cpx_maps smaps;	      /* before the pause, for the flags of mappings */
+	struct cpx_maps maps; /* before the pause; of smaps where flags_fd is -1 */
+	int flags_fd;	      /* reads the flags of mappings once (vma_flags.h), or -1 */
 	struct cpx_mem_ranges copied; /* put in this generation already; ascending, disjoint */
 	struct cpx_mem_ranges lost; /* scans that failed half-way: what they armed is unknown */
 	int mem_fd;

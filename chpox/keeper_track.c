@@ -39,7 +39,7 @@ struct cpx_track *keeper_track_child(struct keeper_track *t)
 
 void keeper_track_give(struct keeper_track *t)
 {
-	int fds[CPX_TRACK_MMS_MAX];
+	int fds[CPX_TRACK_FDS_MAX];
 	char buf[CPX_TRACK_EXPORT_MAX];
 	size_t len, nfds;
 
@@ -56,13 +56,13 @@ void keeper_track_forked(struct keeper_track *t)
 
 void keeper_track_take(struct keeper_track *t, bool committed)
 {
-	int fds[CPX_TRACK_MMS_MAX];
+	int fds[CPX_TRACK_FDS_MAX];
 	char buf[CPX_TRACK_EXPORT_MAX];
 	size_t nfds = 0;
 	ssize_t n = -1;
 
 	if (t->pair[0] >= 0)
-		n = cpx_recv_fds(t->pair[0], buf, sizeof(buf), fds, CPX_TRACK_MMS_MAX, &nfds);
+		n = cpx_recv_fds(t->pair[0], buf, sizeof(buf), fds, CPX_TRACK_FDS_MAX, &nfds);
 	cpx_close(&t->pair[0]);
 	if (n > 0 && cpx_track_import(buf, (size_t)n, fds, nfds, &t->track, NULL) < 0)
 		t->track = NULL;

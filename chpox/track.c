@@ -25,17 +25,19 @@
 #include "base/buf.h"
 #include "base/err.h"
 #include "base/fd.h"
+#include "base/log.h"
 #include "base/tracee.h"
 #include "cap_mem.h"
 #include "known.h"
 #include "track_ways.h"
+#include "vma_flags.h"
 
 #ifndef UFFD_USER_MODE_ONLY
 #define UFFD_USER_MODE_ONLY 1
 #endif
 
 #define FIRST_SPACE (1u << 24) /* above all numbers that one generation counts up to */
-#define EXPORT_MAGIC 0x324b5254u
+#define EXPORT_MAGIC 0x334b5254u
 
 struct cpx_track_mm {
 	/* a process: @dev is 0 */
@@ -60,6 +62,8 @@ struct cpx_track {
 	uint32_t next_space;
 	struct cpx_track_mm *mms[CPX_TRACK_MMS_MAX];
 	size_t n;
+	bool words_asked; /* whether there is a reader of flags is known */
+	struct cpx_vma_words words;
 };
 
 /* --- the tracker ---------------------------------------------------------------------------
@@ -91,6 +95,7 @@ int cpx_track_new(struct cpx_track **out, struct cpx_err *err)
 		return cpx_err_set(err, CPX_E_NOMEM, "no memory to track writes");
 	tr->way = cpx_track_probe(say, sizeof(say));
 	tr->next_space = FIRST_SPACE;
+	tr->words.prog_fd = -1;
 	*out = tr;
 	return 0;
 }
@@ -115,6 +120,7 @@ void cpx_track_free(struct cpx_track *tr)
 		return;
 	for (size_t i = 0; i < tr->n; i++)
 		free_mm(tr->mms[i]);
+	cpx_vma_words_free(&tr->words);
 	free(tr);
 }
 
@@ -372,10 +378,34 @@ void cpx_track_clear(struct cpx_track *tr)
 	tr->has_base = false;
 }
 
+struct cpx_vma_words *cpx_track_words(struct cpx_track *tr)
+{
+	struct cpx_err why;
+
+	if (!tr->words_asked && cpx_vma_words_init(&tr->words, &why) < 0)
+		cpx_log_debug("%s", why.msg);
+	tr->words_asked = true;
+	return tr->words.prog_fd >= 0 ? &tr->words : NULL;
+}
+
 /* --- handing over --------------------------------------------------------------------------
  */
 
 enum { FD_NONE = 0, FD_UFFD, FD_KNOWN };
+
+static void write_words(struct cpx_buf *b, const struct cpx_track *tr)
+{
+	const struct cpx_vma_words *w = &tr->words;
+
+	cpx_buf_u8(b, tr->words_asked);
+	cpx_buf_u8(b, w->prog_fd >= 0);
+	cpx_buf_u32(b, w->n);
+	for (uint32_t i = 0; i < w->n; i++) {
+		cpx_buf_u64(b, w->v[i].word);
+		cpx_buf_u32(b, w->v[i].vmflags);
+		cpx_buf_u32(b, w->v[i].pkey);
+	}
+}
 
 int cpx_track_export(const struct cpx_track *tr, void *buf, size_t size, size_t *len, int *fds,
 		     size_t *nfds, struct cpx_err *err)
@@ -391,6 +421,7 @@ int cpx_track_export(const struct cpx_track *tr, void *buf, size_t size, size_t 
 	cpx_buf_put(&b, tr->base.nonce, sizeof(tr->base.nonce));
 	cpx_buf_u8(&b, tr->has_base);
 	cpx_buf_u32(&b, tr->next_space);
+	write_words(&b, tr);
 	cpx_buf_u32(&b, (uint32_t)tr->n);
 	for (size_t i = 0; i < tr->n; i++) {
 		const struct cpx_track_mm *mm = tr->mms[i];
@@ -409,6 +440,8 @@ int cpx_track_export(const struct cpx_track *tr, void *buf, size_t size, size_t 
 		memcpy(buf, b.data, b.len);
 		*len = b.len;
 		*nfds = 0;
+		if (tr->words.prog_fd >= 0)
+			fds[(*nfds)++] = tr->words.prog_fd;
 		for (size_t i = 0; i < tr->n; i++) {
 			const struct cpx_track_mm *mm = tr->mms[i];
 
@@ -448,6 +481,28 @@ static int read_entry(struct cpx_track *tr, struct cpx_rd *r, const int *fds, si
 	return 0;
 }
 
+static int read_words(struct cpx_track *tr, struct cpx_rd *r, const int *fds, size_t nfds,
+		      size_t *next)
+{
+	struct cpx_vma_words *w = &tr->words;
+	bool has;
+	uint32_t n;
+
+	tr->words_asked = cpx_rd_u8(r);
+	has = cpx_rd_u8(r);
+	n = cpx_rd_u32(r);
+	if (r->failed || n > CPX_VMA_WORDS_MAX || (has && *next == nfds))
+		return -1;
+	if (has)
+		w->prog_fd = fds[(*next)++];
+	for (w->n = 0; w->n < n; w->n++) {
+		w->v[w->n].word = cpx_rd_u64(r);
+		w->v[w->n].vmflags = cpx_rd_u32(r);
+		w->v[w->n].pkey = cpx_rd_u32(r);
+	}
+	return 0;
+}
+
 static int read_export(struct cpx_track *tr, struct cpx_rd *r, const int *fds, size_t nfds,
 		       size_t *next)
 {
@@ -463,6 +518,8 @@ static int read_export(struct cpx_track *tr, struct cpx_rd *r, const int *fds, s
 	nonce = cpx_rd_bytes(r, sizeof(tr->base.nonce));
 	tr->has_base = cpx_rd_u8(r);
 	tr->next_space = cpx_rd_u32(r);
+	if (read_words(tr, r, fds, nfds, next) < 0)
+		return -1;
 	n = cpx_rd_u32(r);
 	if (r->failed || n > CPX_TRACK_MMS_MAX || tr->way > CPX_TRACK_CONTENT)
 		return -1;
@@ -483,6 +540,8 @@ int cpx_track_import(const void *buf, size_t len, const int *fds, size_t nfds,
 	struct cpx_rd r = cpx_rd_init(buf, len);
 	size_t next = 0;
 
+	if (tr)
+		tr->words.prog_fd = -1;
 	if (tr && read_export(tr, &r, fds, nfds, &next) == 0) {
 		*out = tr;
 		return 0;

@@ -40,8 +40,10 @@ struct cpx_mem_ranges;
 struct cpx_tracee;
 struct cpx_track;
 struct cpx_track_mm;
+struct cpx_vma_words;
 
-#define CPX_TRACK_MMS_MAX 240	   /* address spaces and shared objects; more are not tracked */
+#define CPX_TRACK_MMS_MAX 240 /* address spaces and shared objects; more are not tracked */
+#define CPX_TRACK_FDS_MAX (CPX_TRACK_MMS_MAX + 1)
 #define CPX_TRACK_EXPORT_MAX 16384 /* bytes of a description */
 
 enum cpx_track_way { CPX_TRACK_WP = 0, CPX_TRACK_SOFT, CPX_TRACK_CONTENT };
@@ -111,8 +113,11 @@ size_t cpx_track_list(const struct cpx_track *tr, struct cpx_track_mm **mms, pid
 /* Forget everything: the next generation is full. */
 void cpx_track_clear(struct cpx_track *tr);
 
+/* What reads flags of mappings; it goes along with the tracker. NULL: not on this kernel. */
+struct cpx_vma_words *cpx_track_words(struct cpx_track *tr);
+
 /*
- * Hand over: descriptors to pass on (borrowed, at most CPX_TRACK_MMS_MAX) and a description
+ * Hand over: descriptors to pass on (borrowed, at most CPX_TRACK_FDS_MAX) and a description
  * that import reads. Import takes the descriptors over, also on failure.
  */
 int cpx_track_export(const struct cpx_track *tr, void *buf, size_t size, size_t *len, int *fds,

@@ -133,6 +133,23 @@ static int compare_objects(struct cpx_image *full, struct cpx_image *incr, struc
 	return 0;
 }
 
+/* What a mapping is besides its content, found at the same address. */
+static int compare_flags(const struct cpx_state *incr, const struct cpx_rec_vma *a,
+			 struct cpx_err *err)
+{
+	cpx_state_each(incr, vma, b) {
+		if (b->mm_id != a->mm_id || b->start > a->start || b->end <= a->start)
+			continue;
+		if (a->madv != b->madv || a->flags != b->flags || a->pkey != b->pkey)
+			return cpx_err_set(err, CPX_E_FORMAT,
+					   "mapping at 0x%" PRIx64
+					   ": advice %x, flags %x, not %x, %x",
+					   a->start, b->madv, b->flags, a->madv, a->flags);
+		return 0;
+	}
+	return cpx_err_set(err, CPX_E_FORMAT, "no mapping at 0x%" PRIx64, a->start);
+}
+
 /* Every mapping of the full image against the same addresses of the incremental. */
 static int compare(struct cpx_image *full, struct cpx_image *incr, struct cpx_err *err)
 {
@@ -150,6 +167,8 @@ static int compare(struct cpx_image *full, struct cpx_image *incr, struct cpx_er
 		if (v->kind <= CPX_VMA_FILE_PRIVATE)
 			rc = compare_bytes(full, mf->space, incr, mi->space, v->start, v->end,
 					   err);
+		if (rc == 0)
+			rc = compare_flags(si, v, err);
 		if (rc < 0)
 			return rc;
 	}
