@@ -420,7 +420,7 @@ static void launcher_loop(struct inner *in)
 			adopt_me(in);
 		else if (p[1].revents && !serve(in))
 			cpx_close(&in->conn);
-		if (in->conn < 0 && !in->root)
+		if (in->conn < 0 && (!in->root || in->opts->bound))
 			return;
 	}
 }

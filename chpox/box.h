@@ -40,6 +40,7 @@ struct cpx_box_opts {
 	int cgroup_fd;	       /* directory of the job's cgroup (v2), -1: none */
 	int listen_fd;	       /* SOCK_SEQPACKET, listening; -1: cannot be adopted */
 	const char *exit_path; /* the launcher writes the wait status there; NULL: nowhere */
+	bool bound;	       /* all in it dies with its maker's connection, at any time */
 	bool tty;	       /* own devpts with one terminal */
 	uint32_t tty_uid;      /* whose it is */
 	const struct cpx_box_cmd *cmd; /* for cpx_box_exec(); NULL: only restores */

@@ -20,7 +20,7 @@
 #include "ctl.h"
 
 #define START_TRIES 100
-#define CALL_TRIES 50 /* a second */
+#define CALL_TRIES 125 /* 2.5 s: a daemon that starts waits for keepers of an earlier one */
 #define START_NAP_NS 20000000
 
 int cpx_beside(const char *name, char *out, size_t size)

@@ -17,10 +17,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/clock.h"
@@ -30,22 +32,50 @@
 
 #define KILL_TIMEOUT_MS 5000
 #define TREE_MAX 4096
+#define LOCK_NAPS 500		     /* of 10 ms */
 #define PIDFD_EXIT_KNOWN (1ull << 3) /* PIDFD_INFO_EXIT */
 
 static int open_registry(struct keeper *k, struct cpx_err *err)
 {
-	struct cpx_reg_node node;
 	int r = cpx_registry_conf_load(k->dir, &k->conf, err);
 
 	if (r >= 0)
 		r = cpx_registry_open_conf(&k->conf, &k->reg, err);
 	if (r < 0 || !*k->conf.node)
 		return r;
-	r = cpx_registry_node(k->reg, k->conf.node, &node, err);
-	if (r < 0)
-		return cpx_err_wrap(err, "this node has not joined");
-	k->lease = node.lease;
+	if (!k->own_epoch)
+		return cpx_err_set(err, CPX_E_INVAL, "in a cluster the core starts keepers");
 	cpx_registry_fence(k->reg, k->conf.node, k->lease);
+	return 0;
+}
+
+/*
+ * One keeper a job and node, whatever daemons have come and gone: an older one, whose copy the
+ * registry no longer knows, is killed, and its job dies with it. Held until we end.
+ */
+static int lock_job(struct cpx_err *err)
+{
+	struct timespec nap = { .tv_nsec = 10000000 };
+	int fd = open("keeper.lock", O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+
+	if (fd < 0)
+		return cpx_err_sys(err, errno, "cannot open the job's lock");
+	for (int i = 0; flock(fd, LOCK_EX | LOCK_NB); i++) {
+		char text[16] = "";
+		pid_t old = pread(fd, text, sizeof(text) - 1, 0) > 0
+				    ? (pid_t)strtol(text, NULL, 10)
+				    : 0;
+
+		if (errno != EWOULDBLOCK || i == LOCK_NAPS) {
+			close(fd);
+			return cpx_err_set(err, CPX_E_BUSY, "an older keeper of the job stays");
+		}
+		if (old > 1)
+			kill(old, SIGKILL);
+		nanosleep(&nap, NULL);
+	}
+	if (ftruncate(fd, 0) || dprintf(fd, "%d\n", getpid()) < 0)
+		return cpx_err_sys(err, errno, "cannot write the job's lock");
 	return 0;
 }
 
@@ -59,6 +89,8 @@ int keeper_open(struct keeper *k, struct cpx_err *err)
 		return cpx_err_sys(err, errno, "%s", k->jobdir);
 	r = cpx_cgroup_job(k->dir, k->name, k->cgroup, err);
 	if (r < 0)
+		return r;
+	if (k->own_epoch && (r = lock_job(err)) < 0)
 		return r;
 	r = open_registry(k, err);
 	if (r < 0)
@@ -79,23 +111,24 @@ struct taking {
 static int take_over(struct cpx_reg_job *job, void *ctx, struct cpx_err *err)
 {
 	struct taking *t = ctx;
+	const struct keeper *k = t->k;
 
-	/* chpoxd does not send us here for another node's job; the placer's word is needed */
-	if (*job->node && strcmp(job->node, t->k->conf.node) != 0)
-		return cpx_err_set(err, CPX_E_BUSY, "job '%s' is on node '%s'", job->name,
-				   job->node);
-	if (cpx_live_check(&job->keeper))
+	/* in a cluster the core has acquired it */
+	if (k->own_epoch && (job->epoch != k->own_epoch || job->lease != k->lease ||
+			     strcmp(job->node, k->conf.node) != 0))
+		return cpx_err_set(err, CPX_E_CONFLICT, "job '%s' has been placed anew",
+				   job->name);
+	if (!k->own_epoch && cpx_live_check(&job->keeper))
 		return cpx_err_set(err, CPX_E_BUSY, "job '%s' has a keeper (pid %d)", job->name,
 				   job->keeper.pid);
-	t->failed = (t->k->mode == KEEPER_RESTART || t->k->mode == KEEPER_RECOVER) &&
+	t->failed = (k->mode == KEEPER_RESTART || k->mode == KEEPER_RECOVER) &&
 		    keeper_had_failed(job);
 	if (t->failed && job->learned.failures.count < INT64_MAX)
 		job->learned.failures.count++;
 	t->old = job->keeper;
 	job->keeper = t->me;
-	job->epoch++;
-	strcpy(job->node, t->k->conf.node);
-	job->lease = t->k->lease;
+	if (!k->own_epoch)
+		job->epoch++;
 	return 0;
 }
 
@@ -117,28 +150,6 @@ static int mine(const struct keeper *k, const struct cpx_reg_job *job, struct cp
 		       ? 0
 		       : cpx_err_set(err, CPX_E_CONFLICT, "job '%s' has been placed anew",
 				     job->name);
-}
-
-struct leasing {
-	const struct keeper *k;
-	int64_t lease;
-};
-
-static int put_lease(struct cpx_reg_job *job, void *ctx, struct cpx_err *err)
-{
-	const struct leasing *l = ctx;
-
-	if (mine(l->k, job, err) < 0)
-		return CPX_E_CONFLICT;
-	job->lease = l->lease;
-	return 0;
-}
-
-int keeper_under_lease(struct keeper *k, int64_t lease, struct cpx_err *err)
-{
-	struct leasing l = { .k = k, .lease = lease };
-
-	return cpx_registry_change(k->reg, k->name, put_lease, &l, &k->job, err);
 }
 
 static int put_running(struct cpx_reg_job *job, void *ctx, struct cpx_err *err)
@@ -183,6 +194,9 @@ static int put_end(struct cpx_reg_job *job, void *ctx, struct cpx_err *err)
 	job->has_status = e->k->ended && e->k->status >= 0 && e->state != CPX_JOB_STOPPED;
 	job->status = job->has_status ? e->k->status : 0;
 	snprintf(job->reason, sizeof(job->reason), "%s", e->reason);
+	job->lease = 0; /* nobody's */
+	job->placing.halt = false;
+	job->placing.place[0] = job->placing.want[0] = 0;
 	memset(&job->keeper, 0, sizeof(job->keeper));
 	memset(&job->init, 0, sizeof(job->init));
 	memset(&job->root, 0, sizeof(job->root));
@@ -194,13 +208,23 @@ static void store_end(struct keeper *k, enum cpx_job_state state, const char *re
 	struct ending e = { .k = k, .state = state, .reason = reason };
 	struct cpx_err err = { 0 };
 
-	if (cpx_registry_change(k->reg, k->name, put_end, &e, &k->job, &err) < 0)
-		cpx_log_error("%s: %s", k->name, err.msg);
+	int r;
+
+	/* it ended before its deadline; that nobody took it since, the epoch says */
+	cpx_registry_fence(k->reg, "", 0);
+	do {
+		r = cpx_registry_change(k->reg, k->name, put_end, &e, &k->job, &err);
+		if (r < 0)
+			cpx_log_error("%s: %s", k->name, err.msg);
+		/* an end that nobody knows would be done again: told until it is heard */
+	} while (k->own_epoch && (r == CPX_E_IO || r == CPX_E_TIMEOUT) && !sleep(1));
 }
 
 void keeper_failed(struct keeper *k, const struct cpx_err *why)
 {
 	cpx_cgroup_kill(k->cgroup, KILL_TIMEOUT_MS, NULL);
+	if (k->mode == KEEPER_PLACE)
+		return; /* the core tries elsewhere */
 	store_end(k, CPX_JOB_FAILED, why->msg);
 }
 

@@ -19,6 +19,7 @@
 #include <stdint.h>
 
 #include "keeper_track.h"
+#include "../scheduler/fence.h"
 #include "../scheduler/proto.h"
 #include "../scheduler/registry.h"
 #include "../store/space.h"
@@ -39,6 +40,7 @@ enum keeper_mode {
 	KEEPER_RESTART, /* from a generation */
 	KEEPER_RECOVER, /* adopt what lives, else restart, else from the beginning */
 	KEEPER_ADOPT,	/* what lives, or nothing */
+	KEEPER_PLACE,	/* in a cluster: from a generation, else from the beginning */
 };
 
 struct keeper_spec {
@@ -76,8 +78,11 @@ struct keeper {
 	bool force;
 	struct cpx_registry *reg;
 	struct cpx_reg_conf conf;
-	int64_t lease;		/* of the node, 0: embedded registry */
-	struct cpx_reg_job job; /* as we stored it last */
+	int64_t lease;		    /* of the node, 0: embedded registry */
+	uint64_t own_epoch;	    /* in a cluster: the record is ours already, at this one */
+	int64_t own_deadline_ns;    /* .. until then, as we were started */
+	struct keeper_fence *fence; /* NULL: nothing to be fenced from */
+	struct cpx_reg_job job;	    /* as we stored it last */
 	struct keeper_spec spec;
 	bool has_spec;
 	uint64_t seq; /* of the last checkpoint of this epoch */
@@ -118,8 +123,6 @@ struct keeper {
 int keeper_open(struct keeper *k, struct cpx_err *err);
 /* Become the owner: a new epoch with ourselves as keeper. */
 int keeper_acquire(struct keeper *k, struct cpx_err *err);
-/* The node has a new lease: store that, if the job is still ours. */
-int keeper_under_lease(struct keeper *k, int64_t lease, struct cpx_err *err);
 /* The processes run: store that. */
 int keeper_running(struct keeper *k, struct cpx_err *err);
 /* The job could not be started or restarted: store that. */
@@ -185,6 +188,16 @@ void keeper_link_open(struct keeper *k);
 void keeper_link_event(struct keeper *k);
 void keeper_reply(struct keeper *k, int64_t id, json_t *answer); /* @answer is freed */
 void keeper_tell(struct keeper *k, json_t *msg);
+
+/*
+ * keeper_fence.c: the deadline of fence.h, kept by a thread: whatever the loop waits for, the
+ * job is frozen in time. Without a fence: never frozen.
+ */
+int keeper_fence_open(struct keeper *k, int64_t deadline_ns, struct cpx_err *err);
+/* The registry's word, by chpoxd: lease and deadline. */
+void keeper_fence_step(struct keeper *k, enum cpx_fence_event ev, int64_t lease,
+		       int64_t deadline_ns);
+bool keeper_fenced(const struct keeper *k);
 
 /* keeper_tty.c */
 void keeper_tty_open(struct keeper *k);

@@ -146,14 +146,15 @@ void keeper_ckpt_next(struct keeper *k)
 {
 	struct cpx_err err = { 0 };
 
-	while (!k->ckpt.pid && k->nqueue && !k->ended) {
+	while (!k->ckpt.pid && k->nqueue && !k->ended && !keeper_fenced(k)) {
 		k->ckpt.req = k->queue[0];
 		memmove(k->queue, k->queue + 1, --k->nqueue * sizeof(k->queue[0]));
 		if (begin(k, &err) >= 0)
 			return;
 		keeper_reply(k, k->ckpt.req.id, cpx_proto_fail(&err));
 	}
-	keeper_clean_next(k);
+	if (!keeper_fenced(k))
+		keeper_clean_next(k);
 }
 
 int keeper_ask(struct keeper *k, const struct keeper_request *r, struct cpx_err *err)

@@ -59,8 +59,10 @@ void keeper_link_open(struct keeper *k)
 		return;
 	}
 	setsockopt(k->link, SOL_SOCKET, SO_SNDTIMEO, &tv, sizeof(tv));
-	keeper_tell(k, json_pack("{s:s, s:s, s:i, s:b}", "op", "keeper", "job", k->name, "pid",
-				 (int)getpid(), "started", k->start_id < 0));
+	keeper_tell(k,
+		    json_pack("{s:s, s:s, s:i, s:b, s:I, s:I}", "op", "keeper", "job", k->name,
+			      "pid", (int)getpid(), "started", k->start_id < 0, "epoch",
+			      (json_int_t)k->own_epoch, "lease", (json_int_t)k->lease));
 }
 
 static int do_checkpoint(struct keeper *k, const json_t *m, struct cpx_err *err)
@@ -163,21 +165,39 @@ static int do_fall_back(struct keeper *k, const json_t *m, struct cpx_err *err)
 	return 0;
 }
 
-/* The node's lease, at each renewal. A new one: ours stays ours if nobody took it meanwhile. */
+/* The node's lease, at each renewal; another lease than ours says nothing to us. */
 static int do_lease(struct keeper *k, const json_t *m, struct cpx_err *err)
 {
-	int64_t lease = cpx_proto_int(m, "lease", 0);
-	int r;
+	(void)err;
+	keeper_fence_step(k, CPX_FENCE_RENEWED, cpx_proto_int(m, "lease", 0),
+			  cpx_proto_int(m, "deadline_ns", 0));
+	keeper_ckpt_next(k);
+	return 0;
+}
 
-	if (!k->lease || lease <= 0 || lease == k->lease)
-		return 0;
+/* The registry has taken the job over again for this node, at our epoch, under a new lease. */
+static int do_adopt(struct keeper *k, const json_t *m, struct cpx_err *err)
+{
+	int64_t lease = cpx_proto_int(m, "lease", 0);
+
+	if (cpx_proto_int(m, "epoch", 0) != (int64_t)k->own_epoch || lease <= 0)
+		return cpx_err_set(err, CPX_E_CONFLICT, "that is another copy");
+	k->lease = lease;
 	cpx_registry_fence(k->reg, k->conf.node, lease);
-	r = keeper_under_lease(k, lease, err);
-	if (r < 0)
-		cpx_log_error("%s: not ours under the node's new lease: %s", k->name, err->msg);
-	else
-		k->lease = lease;
-	return r;
+	keeper_fence_step(k, CPX_FENCE_ADOPTED, lease, cpx_proto_int(m, "deadline_ns", 0));
+	keeper_ckpt_next(k);
+	return 0;
+}
+
+/* The job is another's by now: nothing of it may be left here, nor written about it. */
+static int do_end(struct keeper *k, const json_t *m, struct cpx_err *err)
+{
+	if (cpx_proto_int(m, "epoch", 0) != (int64_t)k->own_epoch)
+		return cpx_err_set(err, CPX_E_CONFLICT, "that is another copy");
+	cpx_log_note("%s: ended here, the job is not this node's any more", k->name);
+	keeper_ckpt_abort(k);
+	keeper_kill_all(k);
+	exit(0);
 }
 
 /* clang-format off */
@@ -191,6 +211,8 @@ static const struct {
 	{ "leave", do_leave },
 	{ "attach", do_attach },
 	{ "lease", do_lease },
+	{ "adopt", do_adopt },
+	{ "end", do_end },
 	{ "fall-back", do_fall_back },
 };
 /* clang-format on */

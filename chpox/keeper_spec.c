@@ -46,9 +46,16 @@ int keeper_spec_load(struct keeper *k, struct cpx_err *err)
 {
 	struct keeper_spec *s = &k->spec;
 	CPX_AUTO_FREE char *text = NULL;
-	ssize_t n = cpx_read_file(AT_FDCWD, "spec.json", SPEC_MAX, &text, err);
 	json_t *j;
+	ssize_t n;
 	int r;
+
+	if (k->own_epoch)
+		n = cpx_registry_spec(k->reg, k->name, &text, err);
+	else
+		n = cpx_read_file(AT_FDCWD, "spec.json", SPEC_MAX, &text, err);
+	if (k->own_epoch && n >= 0)
+		n = (ssize_t)strlen(text);
 
 	if (n < 0)
 		return (int)n;
@@ -93,6 +100,26 @@ static void as_root(void)
 	syscall(SYS_setgroups, 0, NULL);
 }
 
+/* As the owner. In a cluster the streams lie beside his images, where each node finds them. */
+static int open_out_dir(struct keeper *k)
+{
+	CPX_AUTO_FREE char *path = NULL;
+	CPX_AUTO_FD store = -1;
+	CPX_AUTO_FD out = -1;
+
+	if (!k->own_epoch)
+		return open("out", O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	if (asprintf(&path, "%s/store/%u", k->dir, k->job.uid) < 0)
+		return -1;
+	store = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (store < 0 || (mkdirat(store, "out", 0700) && errno != EEXIST))
+		return -1;
+	out = openat(store, "out", O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	if (out < 0 || (mkdirat(out, k->name, 0700) && errno != EEXIST))
+		return -1;
+	return openat(out, k->name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+}
+
 int keeper_open_out(struct keeper *k, const char *name, struct cpx_err *err)
 {
 	CPX_AUTO_FD dir = -1;
@@ -100,7 +127,7 @@ int keeper_open_out(struct keeper *k, const char *name, struct cpx_err *err)
 	int fd = -1, sys;
 
 	as_owner(k);
-	dir = open("out", O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	dir = open_out_dir(k);
 	if (dir >= 0)
 		fd = openat(dir, name,
 			    O_WRONLY | O_CREAT | O_APPEND | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC,
@@ -124,7 +151,7 @@ int keeper_move_out(struct keeper *k, struct cpx_err *err)
 	int sys = 0;
 
 	as_owner(k);
-	dir = open("out", O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	dir = open_out_dir(k);
 	if (dir < 0)
 		sys = errno;
 	for (size_t i = 0; !sys && i < 2; i++) {

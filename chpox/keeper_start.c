@@ -13,6 +13,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <linux/sched.h>
 #include <signal.h>
 #include <stdio.h>
@@ -61,6 +62,7 @@ static int make_box(struct keeper *k, const struct cpx_box_cmd *cmd, struct cpx_
 	o.listen_fd = r;
 	o.exit_path = exit_path;
 	o.cgroup_fd = k->cgroup_fd;
+	o.bound = k->own_epoch != 0;
 	r = cpx_box_make(&o, &k->box, err);
 	cpx_close(&k->listen_fd);
 	k->boxed = r >= 0;
@@ -273,6 +275,14 @@ static int await_conductor(struct keeper *k, pid_t pid, int fd, pid_t *root,
 	size_t nfds;
 
 	for (;;) {
+		struct pollfd p[2] = { { .fd = fd, .events = POLLIN },
+				       { .fd = k->fence ? k->link : -1, .events = POLLIN } };
+
+		/* a long restore must not outlive its lease for want of listening */
+		if (poll(p, 2, -1) > 0 && p[1].revents)
+			keeper_link_event(k);
+		if (!p[0].revents)
+			continue;
 		r = cpx_proto_recv(fd, &m, fds, &nfds, err);
 		if (r < 0 || !json_object_get(m, "progress"))
 			break;
@@ -365,7 +375,7 @@ static int start_restart(struct keeper *k, struct cpx_err *err)
 		kill(k->job.init.pid, SIGKILL);
 	if (cpx_cgroup_kill(k->cgroup, OLD_TIMEOUT_MS, err) < 0)
 		return CPX_E_BUSY;
-	for (uint32_t i = 0; i < k->job.ngens; i++) {
+	for (uint32_t i = k->want_seq ? 0 : k->job.placing.skip; i < k->job.ngens; i++) {
 		struct cpx_gen_id id = k->job.gens[i].id;
 
 		if (!wanted(k, &id))
@@ -391,7 +401,8 @@ static int start_restart(struct keeper *k, struct cpx_err *err)
 
 static int start_recover(struct keeper *k, struct cpx_err *err)
 {
-	int r = start_adopt(k, err);
+	/* in a cluster nothing lives that has no keeper */
+	int r = k->own_epoch ? 0 : start_adopt(k, err);
 
 	if (r < 0)
 		return cpx_err_wrap(err, "cannot adopt '%s'", k->name);
@@ -446,8 +457,10 @@ int keeper_start(struct keeper *k, struct cpx_err *err)
 	case KEEPER_ADOPT:
 	case KEEPER_RECOVER:
 		break;
+	case KEEPER_PLACE:
+		return start_recover(k, err);
 	}
-	if (ended_meanwhile(k))
+	if (!k->own_epoch && ended_meanwhile(k))
 		return 0;
 	if (k->mode == KEEPER_RECOVER)
 		return start_recover(k, err);

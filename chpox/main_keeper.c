@@ -30,6 +30,9 @@ static const struct cpx_opt opts[] = {
 	{ "epoch", 0, "N", "restart: this generation's epoch" },
 	{ "seq", 0, "N", "restart: this generation's number" },
 	{ "force", 0, NULL, "restart although files have changed" },
+	{ "own", 0, "N", "the job is this node's at this epoch" },
+	{ "lease", 0, "N", "under this lease" },
+	{ "deadline", 0, "NS", "until this CLOCK_BOOTTIME" },
 	{ "request", 0, "N", "the request to answer when the job runs" },
 	{ "stdin", 0, NULL, "descriptor 4 is the job's standard input" },
 	{ 0 }
@@ -40,6 +43,7 @@ static const struct cpx_cmd commands[] = {
 	{ "restart", "JOB", "restart from a checkpoint", opts, 1, 1, false, run },
 	{ "recover", "JOB", "adopt, restart or begin anew", opts, 1, 1, false, run },
 	{ "adopt", "JOB", "take over from a keeper that died", opts, 1, 1, false, run },
+	{ "place", "JOB", "run it for a cluster", opts, 1, 1, false, run },
 	{ 0 }
 };
 /* clang-format on */
@@ -133,6 +137,8 @@ static int begin(struct keeper *k, struct cpx_err *err)
 {
 	int r = keeper_open(k, err);
 
+	if (r >= 0 && k->own_epoch)
+		r = keeper_fence_open(k, k->own_deadline_ns, err);
 	if (r >= 0)
 		r = keeper_acquire(k, err);
 	if (r < 0)
@@ -157,7 +163,9 @@ static int parse(const struct cpx_args *a, struct keeper *k, struct cpx_err *err
 {
 	const char *epoch = cpx_arg(a, "epoch"), *seq = cpx_arg(a, "seq");
 	const char *request = cpx_arg(a, "request");
-	uint64_t id = 0;
+	const char *own = cpx_arg(a, "own"), *lease = cpx_arg(a, "lease");
+	const char *until = cpx_arg(a, "deadline");
+	uint64_t id = 0, deadline = 0;
 
 	k->dir = cpx_arg(a, "dir");
 	k->name = a->pos[0];
@@ -171,6 +179,14 @@ static int parse(const struct cpx_args *a, struct keeper *k, struct cpx_err *err
 	    (request && cpx_parse_u64(request, "request", INT64_MAX, &id, err) < 0))
 		return CPX_E_INVAL;
 	k->start_id = request ? (int64_t)id : -1;
+	if (!own)
+		return 0;
+	if (cpx_parse_u64(own, "epoch", INT64_MAX, &k->own_epoch, err) < 0 || !lease ||
+	    cpx_parse_u64(lease, "lease", INT64_MAX, &id, err) < 0 || !until ||
+	    cpx_parse_u64(until, "deadline", INT64_MAX, &deadline, err) < 0)
+		return CPX_E_INVAL;
+	k->lease = (int64_t)id;
+	k->own_deadline_ns = (int64_t)deadline;
 	return 0;
 }
 

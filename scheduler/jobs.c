@@ -187,8 +187,8 @@ static void base_name(const char *arg, char *out, size_t size)
 }
 
 /* Reserve the name in the registry: the one asked for, or the first free NAME-N. */
-int cpxd_reserve(struct cpxd *d, const json_t *m, const char *from, struct cpx_reg_job *job,
-		 struct cpx_err *err)
+int cpxd_reserve(struct cpxd *d, const json_t *m, const char *from,
+		 const struct cpx_reg_cond *cond, struct cpx_reg_job *job, struct cpx_err *err)
 {
 	const char *name = cpx_proto_str(m, "name");
 	char base[32];
@@ -204,14 +204,30 @@ int cpxd_reserve(struct cpxd *d, const json_t *m, const char *from, struct cpx_r
 				"'.' and '-', at most %d, are allowed",
 				name, CPX_JOB_NAME_MAX - 1);
 		strcpy(job->name, name);
-		return cpx_registry_swap(d->reg, job, err);
+		return cpx_registry_swap_if(d->reg, job, cond, err);
 	}
 	base_name(from, base, sizeof(base));
 	for (int i = 1; r == CPX_E_EXIST && i < NAME_TRIES; i++) {
 		snprintf(job->name, sizeof(job->name), "%s-%d", base, i);
-		r = cpx_registry_swap(d->reg, job, err);
+		r = cpx_registry_swap_if(d->reg, job, cond, err);
 	}
 	return r;
+}
+
+/*
+ * In a cluster a job that is to start here is this node's before its keeper begins. Return:
+ * @cond filled in, or CPX_E_*.
+ */
+static int own(struct cpxd *d, struct cpx_reg_job *job, struct cpxd_launch *l,
+	       struct cpx_reg_cond *cond, struct cpx_err *err)
+{
+	if (!d->cluster)
+		return 0;
+	if (!cpxd_cluster_own(d, job, l, err))
+		return CPX_E_BUSY;
+	cond->alive_node = d->conf.node;
+	cond->alive_lease = l->lease;
+	return 0;
 }
 
 static void join_command(char *const *argv, char *out, size_t size)
@@ -228,6 +244,7 @@ void cpxd_unmake(struct cpxd *d, struct cpx_reg_job *job)
 {
 	cpxd_remove_files(d, job);
 	cpx_registry_remove(d->reg, job->name, job->version, NULL);
+	cpxd_cluster_forget(d, job);
 }
 
 static int op_run(struct cpxd_conn *c, const json_t *m, struct cpx_err *err)
@@ -236,18 +253,22 @@ static int op_run(struct cpxd_conn *c, const json_t *m, struct cpx_err *err)
 				   .gid = c->gid,
 				   .tty = cpx_proto_bool(m, "tty") };
 	struct cpxd_launch l = { .mode = "run", .stdin_fd = -1 };
+	CPX_AUTO_FREE char *spec = cpxd_spec(c, m);
+	struct cpx_reg_cond cond = { .spec = spec };
 	char **argv = cpx_proto_unstrv(json_object_get(m, "argv"), ARGS_MAX);
 	char **env = cpx_proto_unstrv(json_object_get(m, "env"), ARGS_MAX);
 	CPX_AUTO_FREE char *cwd = cpx_proto_unbytes(json_object_get(m, "cwd"));
 	int r = 0;
 
-	if (!argv || !argv[0] || !env || !cwd)
+	if (!argv || !argv[0] || !env || !cwd || !spec)
 		r = cpx_err_set(err, CPX_E_FORMAT, "no command to run");
 	if (r >= 0)
 		r = take_options(m, &job, err);
+	if (r >= 0)
+		r = own(c->d, &job, &l, &cond, err);
 	if (r >= 0) {
 		join_command(argv, job.command, sizeof(job.command));
-		r = cpxd_reserve(c->d, m, argv[0], &job, err);
+		r = cpxd_reserve(c->d, m, argv[0], &cond, &job, err);
 	}
 	cpx_proto_strv_free(argv);
 	cpx_proto_strv_free(env);
@@ -255,9 +276,10 @@ static int op_run(struct cpxd_conn *c, const json_t *m, struct cpx_err *err)
 		return r;
 	r = cpxd_make_dirs(c->d, job.name, job.uid, job.gid, err);
 	if (r >= 0)
-		r = cpxd_write_spec(c->d, c, job.name, m, err);
+		r = cpxd_write_spec(c->d, job.name, spec, err);
 	if (r >= 0) {
 		l.job = job.name;
+		cpxd_cluster_up(c->d, job.name, l.own_epoch, l.lease);
 		if (cpx_proto_bool(m, "stdin") && c->in.nfds == 1)
 			l.stdin_fd = c->in.fds[0];
 		c->remove_job = true;
@@ -385,6 +407,7 @@ static int op_mark(struct cpxd_conn *c, const json_t *m, struct cpx_err *err)
 {
 	struct cpx_reg_job job = { .marked = true, .state = CPX_JOB_RUNNING };
 	struct cpxd_launch l = { .mode = "mark", .stdin_fd = -1 };
+	struct cpx_reg_cond cond = { 0 };
 	int64_t pid = cpx_proto_int(m, "pid", 0), uid, gid;
 	char comm[64] = "job";
 	int r;
@@ -402,12 +425,15 @@ static int op_mark(struct cpxd_conn *c, const json_t *m, struct cpx_err *err)
 		return r;
 	ids_of((pid_t)pid, &uid, &gid, comm, sizeof(comm));
 	command_of((pid_t)pid, job.command, sizeof(job.command));
-	r = cpxd_reserve(c->d, m, comm, &job, err);
+	r = own(c->d, &job, &l, &cond, err);
+	if (r >= 0)
+		r = cpxd_reserve(c->d, m, comm, &cond, &job, err);
 	if (r < 0)
 		return r;
 	r = cpxd_make_dirs(c->d, job.name, job.uid, job.gid, err);
 	if (r >= 0) {
 		l.job = job.name;
+		cpxd_cluster_up(c->d, job.name, l.own_epoch, l.lease);
 		c->remove_job = true;
 		r = launch(c, &l, err);
 	}
@@ -511,6 +537,7 @@ static int op_restart(struct cpxd_conn *c, const json_t *m, struct cpx_err *err)
 				 .stdin_fd = -1,
 				 .force = cpx_proto_bool(m, "force") };
 	int64_t gen = cpx_proto_int(m, "generation", 0);
+	struct cpx_reg_cond cond = { 0 };
 	struct cpx_reg_job job;
 	int r = cpxd_find_job(c, m, &job, err);
 
@@ -532,6 +559,16 @@ static int op_restart(struct cpxd_conn *c, const json_t *m, struct cpx_err *err)
 		l.epoch = job.gens[i].id.epoch;
 	}
 	l.job = job.name;
+	if (c->d->cluster) {
+		r = own(c->d, &job, &l, &cond, err);
+		if (r >= 0)
+			r = cpx_registry_swap_if(c->d->reg, &job, &cond, err);
+		if (r >= 0)
+			r = cpxd_make_dirs(c->d, job.name, job.uid, job.gid, err);
+		if (r < 0)
+			return r;
+		cpxd_cluster_up(c->d, job.name, l.own_epoch, l.lease);
+	}
 	return launch(c, &l, err);
 }
 
@@ -633,7 +670,9 @@ static void tell_waiter(struct cpxd_conn *c)
 		cpxd_fail(c, &err);
 		return;
 	}
-	if (job.state == CPX_JOB_QUEUED || (job.state == CPX_JOB_RUNNING && !cpxd_lost(&job))) {
+	if (job.state == CPX_JOB_QUEUED || job.state == CPX_JOB_MOVING ||
+	    job.state == CPX_JOB_RECOVERING ||
+	    (job.state == CPX_JOB_RUNNING && !cpxd_lost(&job))) {
 		c->waits = true;
 		return;
 	}
@@ -661,10 +700,16 @@ static void tell_waiter(struct cpxd_conn *c)
 	cpxd_answer(c, answer);
 }
 
+void cpxd_tell_waiters(struct cpxd *d, const char *job)
+{
+	cpxd_each_waiter(d, job, tell_waiter);
+}
+
+/* Wherever it is: the core tells of changes of all jobs. */
 static int op_wait(struct cpxd_conn *c, const json_t *m, struct cpx_err *err)
 {
 	struct cpx_reg_job job;
-	int r = cpxd_find_job(c, m, &job, err);
+	int r = cpxd_find_any(c, m, &job, err);
 
 	if (r < 0)
 		return r;
@@ -716,7 +761,10 @@ static int remove_job(struct cpxd *d, const char *name, struct cpx_err *err)
 	if (r < 0)
 		return r;
 	cpxd_remove_files(d, &job);
-	return cpx_registry_remove(d->reg, name, job.version, err);
+	r = cpx_registry_remove(d->reg, name, job.version, err);
+	if (r >= 0)
+		cpxd_cluster_forget(d, &job);
+	return r;
 }
 
 static int op_rm(struct cpxd_conn *c, const json_t *m, struct cpx_err *err)
@@ -817,6 +865,8 @@ void cpxd_keeper_says(struct cpxd_conn *k, json_t *m)
 			cpxd_answer(c, json_incref(m));
 		return;
 	}
+	if (k->starting)
+		cpxd_cluster_started(k, m);
 	k->starting = false;
 	if (!c)
 		return;
@@ -862,5 +912,7 @@ void cpxd_keeper_gone(struct cpxd_conn *k)
 		}
 	}
 	cpxd_each_waiter(d, k->job, tell_waiter);
-	uv_timer_again(&d->adopt);
+	cpxd_cluster_gone(k);
+	if (!d->cluster)
+		uv_timer_again(&d->adopt);
 }

@@ -45,6 +45,16 @@ static int make_dir(const char *path, mode_t mode, uid_t uid, gid_t gid, struct 
 	return cpx_err_sys(err, errno, "cannot make directory %s", path);
 }
 
+/* The job's streams: in a cluster beside its images, where each node finds them. */
+static int out_of(struct cpxd *d, const char *job, uint32_t uid, char out[PATH_SIZE])
+{
+	if (!d->cluster)
+		return path_of(d, job, "out", out);
+	return snprintf(out, PATH_SIZE, "%s/store/%u/out/%s", d->dir, uid, job) >= PATH_SIZE
+		       ? -1
+		       : 0;
+}
+
 int cpxd_make_dirs(struct cpxd *d, const char *job, uid_t uid, gid_t gid, struct cpx_err *err)
 {
 	char path[PATH_SIZE];
@@ -53,7 +63,8 @@ int cpxd_make_dirs(struct cpxd *d, const char *job, uid_t uid, gid_t gid, struct
 	if (path_of(d, job, "", path))
 		return cpx_err_set(err, CPX_E_LIMIT, "path is too long");
 	r = make_dir(path, 0711, 0, 0, err);
-	if (r >= 0) {
+	/* in a cluster its keeper makes it, as the owner */
+	if (r >= 0 && !d->cluster) {
 		path_of(d, job, "out", path);
 		r = make_dir(path, 0700, uid, gid, err);
 	}
@@ -131,13 +142,10 @@ static json_t *peer_limits(const struct cpxd_conn *c)
 	return list;
 }
 
-int cpxd_write_spec(struct cpxd *d, const struct cpxd_conn *c, const char *job, const json_t *m,
-		    struct cpx_err *err)
+char *cpxd_spec(const struct cpxd_conn *c, const json_t *m)
 {
 	json_t *spec = json_object();
-	char path[PATH_SIZE];
-	CPX_AUTO_FREE char *text = NULL;
-	CPX_AUTO_FD fd = -1;
+	char *text;
 
 	json_object_set(spec, "argv", json_object_get(m, "argv"));
 	json_object_set(spec, "env", json_object_get(m, "env"));
@@ -147,10 +155,20 @@ int cpxd_write_spec(struct cpxd *d, const struct cpxd_conn *c, const char *job, 
 	json_object_set_new(spec, "limits", peer_limits(c));
 	text = json_dumps(spec, JSON_INDENT(1));
 	json_decref(spec);
-	if (!text || path_of(d, job, "spec.json", path))
-		return cpx_err_set(err, CPX_E_NOMEM, "out of memory");
+	return text;
+}
+
+int cpxd_write_spec(struct cpxd *d, const char *job, const char *spec, struct cpx_err *err)
+{
+	char path[PATH_SIZE];
+	CPX_AUTO_FD fd = -1;
+
+	if (d->cluster) /* it is in the registry */
+		return 0;
+	if (path_of(d, job, "spec.json", path))
+		return cpx_err_set(err, CPX_E_LIMIT, "path is too long");
 	fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
-	if (fd < 0 || cpx_write_full(fd, text, strlen(text)) || fsync(fd))
+	if (fd < 0 || cpx_write_full(fd, spec, strlen(spec)) || fsync(fd))
 		return cpx_err_sys(err, errno, "cannot write %s", path);
 	return 0;
 }
@@ -218,11 +236,12 @@ static void remove_images(struct cpxd *d, const struct cpx_reg_job *job)
 
 void cpxd_remove_files(struct cpxd *d, const struct cpx_reg_job *job)
 {
-	static const char *const files[] = { "spec.json", "inner", "exit", "exit.tmp" };
+	static const char *const files[] = { "spec.json", "inner", "exit", "exit.tmp",
+					     "keeper.lock" };
 	char path[PATH_SIZE];
 
 	remove_images(d, job);
-	if (path_of(d, job->name, "out", path))
+	if (out_of(d, job->name, job->uid, path))
 		return;
 	empty_out(path, job->uid, job->gid);
 	rmdir(path);
@@ -242,7 +261,7 @@ int cpxd_open_out(struct cpxd *d, const struct cpx_reg_job *job, const char *nam
 	struct stat st;
 	int fd = -1, sys;
 
-	if (path_of(d, job->name, "out", path))
+	if (out_of(d, job->name, job->uid, path))
 		return cpx_err_set(err, CPX_E_LIMIT, "path is too long");
 	syscall(SYS_setgroups, 0, NULL);
 	setfsgid(job->gid);

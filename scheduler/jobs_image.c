@@ -114,7 +114,7 @@ int cpxd_op_import(struct cpxd_conn *c, const json_t *m, struct cpx_err *err)
 	if (c->importing[0])
 		return cpx_err_set(err, CPX_E_BUSY, "one import at a time");
 	snprintf(job.command, sizeof(job.command), "imported from %s", from ? from : "-");
-	r = cpxd_reserve(c->d, m, from ? from : "imported", &job, err);
+	r = cpxd_reserve(c->d, m, from ? from : "imported", NULL, &job, err);
 	if (r < 0)
 		return r;
 	r = cpxd_make_dirs(c->d, job.name, job.uid, job.gid, err);

@@ -13,12 +13,13 @@ static bool orphaned(const struct cpx_reg_job *job)
 
 bool cpxd_elsewhere(const struct cpxd *d, const struct cpx_reg_job *job)
 {
-	return *job->node && strcmp(job->node, d->conf.node) != 0;
+	return job->lease && strcmp(job->node, d->conf.node) != 0;
 }
 
 bool cpxd_lost(const struct cpx_reg_job *job)
 {
-	if (!orphaned(job))
+	/* in a cluster that is found out and mended without anybody being asked */
+	if (*job->node || !orphaned(job))
 		return false;
 	if (job->init.pid)
 		return !cpx_live_check(&job->init);

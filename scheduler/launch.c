@@ -17,7 +17,7 @@
 #define LINK_FD 3
 #define STDIN_FD 4
 #define HIGH_FD 10
-#define ARGS 16
+#define ARGS 24
 
 /* In the child: the keeper sees its link as 3, the job's input as 4, and nothing else. */
 static void __attribute__((noreturn))
@@ -39,7 +39,7 @@ become_keeper(struct cpxd *d, char **argv, int link, int in)
 
 int cpxd_launch(struct cpxd *d, const struct cpxd_launch *l, struct cpx_err *err)
 {
-	char request[24], epoch[24], seq[24];
+	char request[24], epoch[24], seq[24], own[24], lease[24], deadline[24];
 	char *argv[ARGS] = { "chpox_keeper", (char *)l->mode, (char *)l->job, "--dir",
 			     (char *)d->dir, "--request",     request };
 	struct cpxd_conn *c;
@@ -56,6 +56,17 @@ int cpxd_launch(struct cpxd *d, const struct cpxd_launch *l, struct cpx_err *err
 	if (l->epoch) {
 		argv[n++] = "--epoch";
 		argv[n++] = epoch;
+	}
+	snprintf(own, sizeof(own), "%llu", (unsigned long long)l->own_epoch);
+	snprintf(lease, sizeof(lease), "%lld", (long long)l->lease);
+	snprintf(deadline, sizeof(deadline), "%lld", (long long)l->deadline_ns);
+	if (l->own_epoch) {
+		argv[n++] = "--own";
+		argv[n++] = own;
+		argv[n++] = "--lease";
+		argv[n++] = lease;
+		argv[n++] = "--deadline";
+		argv[n++] = deadline;
 	}
 	if (l->force)
 		argv[n++] = "--force";
@@ -76,6 +87,9 @@ int cpxd_launch(struct cpxd *d, const struct cpxd_launch *l, struct cpx_err *err
 		return cpx_err_set(err, CPX_E_NOMEM, "out of memory");
 	c->keeper = true;
 	c->starting = true;
+	c->epoch = l->own_epoch;
+	c->lease = l->lease;
+	c->placed = !strcmp(l->mode, "place");
 	c->pid = pid;
 	strcpy(c->job, l->job);
 	return 0;

@@ -179,8 +179,9 @@ static int set_up(struct cpxd *d, struct cpx_err *err)
 	uv_signal_start(&d->sigterm, on_sigterm, SIGTERM);
 	uv_signal_start(&d->sigint, on_sigterm, SIGINT);
 	d->adopt.data = d;
-	/* keepers that live need a moment to connect */
-	uv_timer_start(&d->adopt, on_adopt, ADOPT_MS, ADOPT_MS);
+	/* keepers that live need a moment to connect; in a cluster the core sees to the rest */
+	if (!d->cluster)
+		uv_timer_start(&d->adopt, on_adopt, ADOPT_MS, ADOPT_MS);
 	return cpxd_listen(d, err);
 }
 

@@ -30,19 +30,20 @@
 #define JOIN_NAP_NS 250000000LL
 #define RETRY_NS 200000000LL
 #define SEC 1000000000LL
+#define SLACK_NS SEC /* for cpx_node_poke() to come first */
 
 struct cpx_node_lease {
 	struct cpx_etcd_conn *conn;
 	struct cpx_cluster_key key;
 	struct cpx_reg_node me;
 	char path[CPX_ETCD_KEY_MAX];
-	int64_t ttl_ns, guard_ns;
+	int64_t ttl_ns, guard_ns, slack_ns;
 	void (*changed)(void *ctx);
 	void *ctx;
 	pthread_t thread;
 	pthread_mutex_t lock; /* of what follows */
 	pthread_cond_t wake;
-	bool stop;
+	bool stop, poked;
 	struct cpx_lease_view view;
 };
 
@@ -129,6 +130,7 @@ static void set_view(struct cpx_node_lease *l, int64_t lease, int64_t sent_ns, i
 	l->view.lease = lease;
 	if (lease) {
 		l->view.deadline_ns = sent_ns + ttl - l->guard_ns;
+		l->view.sent_ns = sent_ns;
 		l->view.renewals++;
 	}
 	pthread_mutex_unlock(&l->lock);
@@ -269,9 +271,10 @@ static bool rest(struct cpx_node_lease *l, int64_t ns)
 	ts.tv_sec = ns / SEC;
 	ts.tv_nsec = ns % SEC;
 	pthread_mutex_lock(&l->lock);
-	while (!l->stop && cpx_mono_ns() < ns)
+	while (!l->stop && !l->poked && cpx_mono_ns() < ns)
 		pthread_cond_timedwait(&l->wake, &l->lock, &ts);
 	go_on = !l->stop;
+	l->poked = false;
 	pthread_mutex_unlock(&l->lock);
 	return go_on;
 }
@@ -303,7 +306,7 @@ static void *renewing(void *arg)
 		if (ttl > 0 && told)
 			cpx_log_note("the registry answers again");
 		told = ttl < 0;
-		wait_ns = ttl > 0 ? l->ttl_ns / RENEWALS : RETRY_NS;
+		wait_ns = ttl > 0 ? l->ttl_ns / RENEWALS + l->slack_ns : RETRY_NS;
 	}
 	return NULL;
 }
@@ -385,6 +388,7 @@ int cpx_node_join(const struct cpx_node_opts *o, struct cpx_node_lease **out,
 		return cpx_err_set(err, CPX_E_NOMEM, "out of memory");
 	l->ttl_ns = o->ttl_ns;
 	l->guard_ns = o->guard_ns;
+	l->slack_ns = o->patient ? SLACK_NS : 0;
 	pthread_mutex_init(&l->lock, NULL);
 	pthread_condattr_init(&attr);
 	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
@@ -393,6 +397,10 @@ int cpx_node_join(const struct cpx_node_opts *o, struct cpx_node_lease **out,
 	r = set_up(l, o, err);
 	if (r >= 0)
 		r = first_join(l, err);
+	if (o->patient && (r == CPX_E_IO || r == CPX_E_TIMEOUT)) {
+		cpx_log_error("node '%s' has not joined yet: %s", o->node, err ? err->msg : "");
+		r = 0;
+	}
 	if (r >= 0) {
 		check_version(l);
 		l->changed = o->changed;
@@ -406,6 +414,14 @@ int cpx_node_join(const struct cpx_node_opts *o, struct cpx_node_lease **out,
 	}
 	*out = l;
 	return 0;
+}
+
+void cpx_node_poke(struct cpx_node_lease *l)
+{
+	pthread_mutex_lock(&l->lock);
+	l->poked = true;
+	pthread_cond_signal(&l->wake);
+	pthread_mutex_unlock(&l->lock);
 }
 
 void cpx_node_look(struct cpx_node_lease *l, struct cpx_lease_view *out)

@@ -30,6 +30,7 @@ struct cpx_node_opts {
 	const char *node;
 	const char *dir; /* state directory, which the caller has locked */
 	int64_t ttl_ns, guard_ns;
+	bool patient; /* an etcd that does not answer yet is asked again, by the thread */
 	/* Called by the thread when the view has changed; may be NULL. */
 	void (*changed)(void *ctx);
 	void *ctx;
@@ -38,6 +39,7 @@ struct cpx_node_opts {
 struct cpx_lease_view {
 	int64_t lease;	     /* 0: none now */
 	int64_t deadline_ns; /* CLOCK_BOOTTIME; of the last lease, when there is none now */
+	int64_t sent_ns;     /* when the renewal that gave it was sent */
 	uint64_t renewals, lost;
 };
 
@@ -50,6 +52,8 @@ int cpx_lease_check(int64_t ttl_ns, int64_t guard_ns, struct cpx_err *err);
  */
 int cpx_node_join(const struct cpx_node_opts *o, struct cpx_node_lease **out,
 		  struct cpx_err *err);
+/* Renew, or join, now; without it that is done a second later than every TTL/5. */
+void cpx_node_poke(struct cpx_node_lease *l);
 void cpx_node_look(struct cpx_node_lease *l, struct cpx_lease_view *out);
 /* End the thread. @revoke: leave at once; else the lease runs out or is taken over. */
 void cpx_node_leave(struct cpx_node_lease *l, bool revoke);

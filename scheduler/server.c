@@ -146,7 +146,13 @@ static bool introduce(struct cpxd_conn *c, const json_t *m)
 	c->keeper = true;
 	c->starting = !cpx_proto_bool(m, "started");
 	strcpy(c->job, job);
-	cpxd_tell_lease(c);
+	if (!c->epoch) {
+		/* an earlier daemon's */
+		c->epoch = (uint64_t)cpx_proto_int(m, "epoch", 0);
+		c->lease = cpx_proto_int(m, "lease", 0);
+		if (!c->starting)
+			cpxd_cluster_up(c->d, c->job, c->epoch, c->lease);
+	}
 	return true;
 }
 

@@ -22,6 +22,9 @@
 #include "registry.h"
 
 struct cpxd;
+struct cpxd_cluster;
+struct cpxd_launch;
+struct cpx_core_act;
 
 struct cpxd_conn {
 	struct cpxd_conn *next;
@@ -42,6 +45,9 @@ struct cpxd_conn {
 	bool waits;		    /* client: for the job's end */
 	bool remove_job;	    /* client: if its request fails the new job is removed */
 	bool closing;
+	uint64_t epoch;			  /* keeper in a cluster: of its copy of the job .. */
+	int64_t lease;			  /* .. and the lease under which it is ours */
+	bool placed;			  /* keeper: started because the core said so */
 	struct cpx_gen_id pinned;	  /* client: while it is connected; job "": none */
 	char importing[CPX_JOB_NAME_MAX]; /* client: a job that is not whole yet; "": none */
 };
@@ -60,6 +66,9 @@ struct cpxd {
 	uv_async_t renewed;
 	struct cpxd_conn *conns;
 	int64_t last_id;
+	struct cpxd_cluster *cluster; /* NULL: embedded registry */
+	/* GOSSIP and OFFER of the core; NULL: dropped */
+	void (*gossip)(struct cpxd *d, const struct cpx_core_act *a);
 };
 
 /* server.c */
@@ -77,6 +86,8 @@ void cpxd_each_waiter(struct cpxd *d, const char *job, void (*fn)(struct cpxd_co
 void cpxd_request(struct cpxd_conn *c, const json_t *m);
 void cpxd_keeper_says(struct cpxd_conn *c, json_t *m);
 void cpxd_keeper_gone(struct cpxd_conn *c);
+/* The job may have ended: who waits for that is told. */
+void cpxd_tell_waiters(struct cpxd *d, const char *job);
 
 /* jobs.c, for jobs_image.c: the job that @m names, if the client may know of it. */
 int cpxd_find_job(struct cpxd_conn *c, const json_t *m, struct cpx_reg_job *job,
@@ -89,8 +100,8 @@ struct cpxd_conn *cpxd_working_keeper(struct cpxd *d, const struct cpx_reg_job *
 /* Pass @req on; the keeper's answer goes to @c. */
 void cpxd_ask_keeper(struct cpxd_conn *c, struct cpxd_conn *k, json_t *req);
 /* Reserve the name that @m has, or the first free one made from @from. */
-int cpxd_reserve(struct cpxd *d, const json_t *m, const char *from, struct cpx_reg_job *job,
-		 struct cpx_err *err);
+int cpxd_reserve(struct cpxd *d, const json_t *m, const char *from,
+		 const struct cpx_reg_cond *cond, struct cpx_reg_job *job, struct cpx_err *err);
 /* Forget a job that never was. */
 void cpxd_unmake(struct cpxd *d, struct cpx_reg_job *job);
 
@@ -106,17 +117,37 @@ void cpxd_client_left(struct cpxd_conn *c);
 /* membership.c: the node's lease, when the registry is etcd's. */
 int cpxd_join(struct cpxd *d, struct cpx_err *err);
 void cpxd_leave(struct cpxd *d);
-/* Tell a keeper until when its job may run; nothing with an embedded registry. */
-void cpxd_tell_lease(struct cpxd_conn *keeper);
+/* Tell a keeper until when its job may run. */
+void cpxd_tell_lease(struct cpxd_conn *keeper, int64_t lease, int64_t deadline_ns);
+
+/*
+ * cluster.c: the core, where nodes join their registry; each does nothing elsewhere.
+ * cpxd_cluster_own(): @job, before it is stored, becomes this node's at the next epoch, and @l
+ * says so to its keeper. Return: false, with @err set: it may not be now.
+ */
+int cpxd_cluster_open(struct cpxd *d, struct cpx_err *err);
+void cpxd_cluster_close(struct cpxd *d);
+void cpxd_cluster_lease(struct cpxd *d); /* it has been renewed, or lost */
+bool cpxd_cluster_own(struct cpxd *d, struct cpx_reg_job *job, struct cpxd_launch *l,
+		      struct cpx_err *err);
+/* A copy runs, or is about to by a user's wish. */
+void cpxd_cluster_up(struct cpxd *d, const char *name, uint64_t epoch, int64_t lease);
+/* A keeper's answer to its start; its connection has ended; the job's record was removed. */
+void cpxd_cluster_started(struct cpxd_conn *k, const json_t *m);
+void cpxd_cluster_gone(struct cpxd_conn *k);
+void cpxd_cluster_forget(struct cpxd *d, const struct cpx_reg_job *job);
 
 /* launch.c */
 struct cpxd_launch {
-	const char *mode; /* run, mark, restart, recover, adopt */
+	const char *mode; /* run, mark, restart, recover, adopt, place */
 	const char *job;
 	int64_t request; /* to be answered, 0: none */
 	uint64_t epoch, seq;
 	bool force;
 	int stdin_fd; /* -1: none */
+	/* in a cluster: the record is ours already, at this epoch; 0: not */
+	uint64_t own_epoch;
+	int64_t lease, deadline_ns;
 };
 int cpxd_launch(struct cpxd *d, const struct cpxd_launch *l, struct cpx_err *err);
 /* Adopt the jobs whose keeper has died and whose processes live. < 0: the registry did not
@@ -126,8 +157,9 @@ int cpxd_adopt_all(struct cpxd *d);
 
 /* jobs_files.c: what a job has on disk besides images. */
 int cpxd_make_dirs(struct cpxd *d, const char *job, uid_t uid, gid_t gid, struct cpx_err *err);
-int cpxd_write_spec(struct cpxd *d, const struct cpxd_conn *c, const char *job, const json_t *m,
-		    struct cpx_err *err);
+/* What the client @c wants to be run, malloc'ed. */
+char *cpxd_spec(const struct cpxd_conn *c, const json_t *m);
+int cpxd_write_spec(struct cpxd *d, const char *job, const char *spec, struct cpx_err *err);
 void cpxd_remove_files(struct cpxd *d, const struct cpx_reg_job *job);
 /* Open a file in the job's out/ for reading, as its owner. Return: descriptor or CPX_E_*. */
 int cpxd_open_out(struct cpxd *d, const struct cpx_reg_job *job, const char *name,

@@ -86,13 +86,43 @@ int cpx_cgroup_add(int cgroup_fd, pid_t pid, struct cpx_err *err)
 	return 0;
 }
 
-static int populated(int dir)
+static int has_event(int dir, const char *what)
 {
 	CPX_AUTO_FREE char *s = NULL;
 
 	if (cpx_read_file(dir, "cgroup.events", 4096, &s, NULL) < 0)
 		return 0;
-	return strstr(s, "populated 1") != NULL;
+	return strstr(s, what) != NULL;
+}
+
+static int populated(int dir)
+{
+	return has_event(dir, "populated 1");
+}
+
+int cpx_cgroup_freeze(const char *name, bool freeze, int timeout_ms, struct cpx_err *err)
+{
+	char path[CPX_CGROUP_PATH];
+	CPX_AUTO_FD dir = -1;
+	CPX_AUTO_FD fd = -1;
+	int64_t end = cpx_mono_ns() + timeout_ms * 1000000LL;
+	struct timespec nap = { .tv_nsec = 1000000 };
+
+	if (group_path(name, path) < 0)
+		return cpx_err_set(err, CPX_E_NOENT, "no cgroup v2");
+	dir = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	fd = dir < 0 ? -1 : openat(dir, "cgroup.freeze", O_WRONLY | O_CLOEXEC);
+	if (fd < 0)
+		return cpx_err_set(err, CPX_E_NOENT, "there is no cgroup %s to freeze", path);
+	if (write(fd, freeze ? "1" : "0", 1) != 1)
+		return cpx_err_sys(err, errno, "cannot freeze cgroup %s", path);
+	while (freeze && populated(dir) && !has_event(dir, "frozen 1")) {
+		if (cpx_mono_ns() > end)
+			return cpx_err_set(err, CPX_E_TIMEOUT, "processes in %s do not freeze",
+					   path);
+		nanosleep(&nap, NULL);
+	}
+	return 0;
 }
 
 /* Where the kernel has no cgroup.kill yet (before 5.14): one by one, again and again. */

@@ -7,6 +7,7 @@
 #ifndef CPX_BASE_CGROUP_H
 #define CPX_BASE_CGROUP_H
 
+#include <stdbool.h>
 #include <sys/types.h>
 
 struct cpx_err;
@@ -26,6 +27,11 @@ int cpx_cgroup_base(char path[CPX_CGROUP_PATH]);
 int cpx_cgroup_make(const char *name, struct cpx_err *err);
 /* Move a process and, as they are now, nobody else. */
 int cpx_cgroup_add(int cgroup_fd, pid_t pid, struct cpx_err *err);
+/*
+ * cpx_cgroup_freeze() - stop all in the group, or let them go on. Stopping waits until none of
+ * them runs any more: CPX_E_TIMEOUT after @timeout_ms. CPX_E_NOENT: there is no such group.
+ */
+int cpx_cgroup_freeze(const char *name, bool freeze, int timeout_ms, struct cpx_err *err);
 /*
  * cpx_cgroup_kill() - kill all in the group, wait until it is empty, @timeout_ms at most, and
  * remove it. No group: nothing. A killed group is not used again: some kernels then kill at

@@ -9,7 +9,7 @@ if [ ! -x build/etcd/etcd ]; then
 fi
 logs=$(mktemp -d)
 trap 'rm -rf "$logs"' EXIT
-scripts=${ETCD_ONLY:-registry tls hostile jobs}
+scripts=${ETCD_ONLY:-registry tls hostile jobs failover}
 for name in $scripts; do
 	(
 		timeout -k 5 110 "$(echo tests/etcd/"$name".*)" >"$logs/$name" 2>&1
