@@ -18,6 +18,7 @@ declare -A crossing=(
 	[kernel/chpox_uapi.h]='^chpox/.*module.*'
 	[scheduler/proto.h]='^chpox/(main_|cmd_|ctl|keeper|job_client).*'
 	[scheduler/registry.h]='^chpox/keeper.*'
+	[scheduler/fence.h]='^chpox/keeper.*'
 )
 
 folder_of()
