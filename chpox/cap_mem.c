@@ -587,6 +587,9 @@ static int put_lost(struct cpx_cap *c, struct cpx_mem_mm *mm, struct cpx_err *er
 		if (!cpx_mem_has_pages(v))
 			continue;
 		rc = lost_by_fork(c->mem, v, live, clone, err);
+		/* where the clone has no mapping, a scan of it tells nothing */
+		if (rc == 0 && v->rec->madv & CPX_MADV_DONTFORK)
+			rc = 1;
 		if (rc <= 0)
 			continue;
 		v->taken = true;
