@@ -158,6 +158,9 @@ static int put_running(struct cpx_reg_job *job, void *ctx, struct cpx_err *err)
 
 	if (mine(k, job, err) < 0)
 		return CPX_E_CONFLICT;
+	if (k->own_epoch && job->lease != k->lease)
+		return cpx_err_set(err, CPX_E_CONFLICT, "job '%s' has been placed anew",
+				   job->name);
 	job->state = CPX_JOB_RUNNING;
 	job->has_status = false;
 	job->reason[0] = 0;
@@ -352,6 +355,8 @@ void keeper_finish(struct keeper *k, bool by_checkpoint)
 	/* the record last: from then on another keeper may begin here */
 	keeper_kill_all(k);
 	unlink("inner");
+	if (k->fenced_dead && !by_checkpoint)
+		exit(0); /* the core starts it again from its head */
 	if (by_checkpoint)
 		store_end(k, CPX_JOB_STOPPED, "");
 	else if (killed && !k->ordered_kill)

@@ -96,6 +96,7 @@ struct keeper {
 
 	int link; /* to chpoxd, -1: not now */
 	struct cpx_proto_in link_in;
+	_Atomic bool fenced_dead; /* the deadline killed the job: it has not ended */
 	int64_t start_id; /* the request that started us, to be answered; -1: answered */
 
 	struct keeper_ckpt ckpt;

@@ -38,6 +38,7 @@ static void freeze(struct keeper_fence *f)
 	} else {
 		cpx_log_error("%s: killed, for it cannot be frozen: %s", f->k->name, err.msg);
 		f->f.state = CPX_FENCE_DEAD;
+		f->k->fenced_dead = true;
 		keeper_kill_all(f->k);
 	}
 	if (f->k->ckpt.pid > 0)

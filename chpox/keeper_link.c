@@ -204,16 +204,17 @@ static int do_end(struct keeper *k, const json_t *m, struct cpx_err *err)
 static const struct {
 	const char *op;
 	int (*fn)(struct keeper *k, const json_t *m, struct cpx_err *err);
+	bool early; /* also before the job runs */
 } ops[] = {
-	{ "checkpoint", do_checkpoint },
-	{ "signal", do_signal },
-	{ "kill", do_kill },
-	{ "leave", do_leave },
-	{ "attach", do_attach },
-	{ "lease", do_lease },
-	{ "adopt", do_adopt },
-	{ "end", do_end },
-	{ "fall-back", do_fall_back },
+	{ "checkpoint", do_checkpoint, false },
+	{ "signal", do_signal, false },
+	{ "kill", do_kill, true },
+	{ "leave", do_leave, false },
+	{ "attach", do_attach, false },
+	{ "lease", do_lease, true },
+	{ "adopt", do_adopt, true },
+	{ "end", do_end, true },
+	{ "fall-back", do_fall_back, false },
 };
 /* clang-format on */
 
@@ -225,7 +226,11 @@ static void serve(struct keeper *k, const json_t *m)
 
 	for (size_t i = 0; op && i < sizeof(ops) / sizeof(ops[0]); i++)
 		if (!strcmp(op, ops[i].op))
-			r = ops[i].fn(k, m, &err);
+			r = ops[i].early || k->start_id < 0
+				    ? ops[i].fn(k, m, &err)
+				    : cpx_err_set(&err, CPX_E_BUSY,
+						  "job '%s' is being started; try again",
+						  k->name);
 	if (r < 0)
 		keeper_reply(k, cpx_proto_int(m, "id", -1), cpx_proto_fail(&err));
 }

@@ -12,6 +12,7 @@
 
 #include <signal.h>
 #include <stdio.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
@@ -20,6 +21,7 @@
 #include "../chpox/base/clock.h"
 #include "../chpox/base/err.h"
 #include "../chpox/base/log.h"
+#include "live.h"
 
 #define TICK_MS 250
 #define KEEPERS_NS 1500000000LL /* for living keepers to connect: they try each 250 ms */
@@ -60,6 +62,16 @@ static void not_started(struct cpxd_cluster *c, uint32_t job, uint64_t epoch,
 	cluster_feed(c, &ev);
 }
 
+/* What is granted may be shorter than what this daemon was told: a lease of the one before. */
+static int64_t granted(struct cpxd *d, int64_t deadline)
+{
+	struct cpx_lease_view v = { .deadline_ns = INT64_MAX };
+
+	if (d->lease)
+		cpx_node_look(d->lease, &v);
+	return deadline < v.deadline_ns ? deadline : v.deadline_ns;
+}
+
 static void do_start(struct cpxd_cluster *c, const struct cpx_core_act *a)
 {
 	struct cluster_job *j = c->jobs[a->job];
@@ -68,7 +80,7 @@ static void do_start(struct cpxd_cluster *c, const struct cpx_core_act *a)
 				       .stdin_fd = -1,
 				       .own_epoch = a->epoch,
 				       .lease = (int64_t)a->lease,
-				       .deadline_ns = a->deadline };
+				       .deadline_ns = granted(c->d, a->deadline) };
 	struct cpx_err err = { 0 };
 	int r;
 
@@ -121,7 +133,7 @@ static void tell_keeper(struct cpxd_cluster *c, const struct cpx_core_act *a, co
 	k->lease = (int64_t)a->lease;
 	cpxd_answer(k, json_pack("{s:s, s:I, s:I, s:I}", "op", op, "epoch",
 				 (json_int_t)a->epoch, "lease", (json_int_t)a->lease,
-				 "deadline_ns", (json_int_t)a->deadline));
+				 "deadline_ns", (json_int_t)granted(c->d, a->deadline)));
 }
 
 static void tell_all(struct cpxd_cluster *c, const struct cpx_core_act *a)
@@ -130,7 +142,7 @@ static void tell_all(struct cpxd_cluster *c, const struct cpx_core_act *a)
 	for (struct cpxd_conn *k = c->d->conns, *next; k; k = next) {
 		next = k->next;
 		if (k->keeper && !k->closing)
-			cpxd_tell_lease(k, (int64_t)a->lease, a->deadline);
+			cpxd_tell_lease(k, (int64_t)a->lease, granted(c->d, a->deadline));
 	}
 	cpx_registry_fence(c->d->reg, c->d->conf.node, (int64_t)a->lease);
 }
@@ -298,6 +310,7 @@ bool cpxd_cluster_own(struct cpxd *d, struct cpx_reg_job *job, struct cpxd_launc
 	int64_t deadline = INT64_MIN;
 	uint64_t lease = d->cluster->core ? cpx_core_lease(d->cluster->core, &deadline) : 0;
 
+	deadline = granted(d, deadline);
 	if (!lease || cpx_boot_ns() >= deadline) {
 		cpx_err_set(err, CPX_E_BUSY,
 			    "the registry " CPX_PROTO_RETRY
@@ -352,6 +365,14 @@ void cpxd_cluster_started(struct cpxd_conn *k, const json_t *m)
 		not_started(c, job, k->epoch, CPX_WHY_START, why ? why : "");
 }
 
+/* A marked job has no cgroup before its first restart: its root, which runs on, is ended. */
+static void end_root(const struct cpx_reg_job *r, uint64_t epoch)
+{
+	if (r->epoch == epoch && r->marked && r->state == CPX_JOB_RUNNING && !r->init.pid &&
+	    cpx_live_check(&r->root))
+		kill(r->root.pid, SIGKILL);
+}
+
 void cpxd_cluster_gone(struct cpxd_conn *k)
 {
 	struct cpxd_cluster *c = k->d->cluster;
@@ -364,6 +385,8 @@ void cpxd_cluster_gone(struct cpxd_conn *k)
 	 */
 	if (cpx_cgroup_job(k->d->dir, k->job, group, NULL) >= 0)
 		cpx_cgroup_kill(group, LEFT_MS, NULL);
+	if (!k->leaving)
+		end_root(&c->jobs[job]->rec, k->epoch);
 	cluster_refresh(c);
 	ended(c, job, k->epoch);
 }

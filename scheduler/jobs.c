@@ -78,6 +78,8 @@ struct cpxd_conn *cpxd_working_keeper(struct cpxd *d, const struct cpx_reg_job *
 {
 	struct cpxd_conn *k = cpxd_keeper_of(d, job->name);
 
+	if (k && d->cluster && !k->starting)
+		return job->state == CPX_JOB_RUNNING && k->epoch == job->epoch ? k : NULL;
 	if (k && !k->starting &&
 	    (job->state != CPX_JOB_RUNNING || !cpx_live_check(&job->keeper)))
 		return NULL;
@@ -487,6 +489,7 @@ static int op_unmark(struct cpxd_conn *c, const json_t *m, struct cpx_err *err)
 	if (!k)
 		return err->code;
 	c->remove_job = true; /* see keeper_answered() */
+	k->leaving = true;
 	cpxd_ask_keeper(c, k, json_pack("{s:s}", "op", "leave"));
 	return 0;
 }
@@ -760,11 +763,15 @@ static int remove_job(struct cpxd *d, const char *name, struct cpx_err *err)
 		r = cpx_cgroup_kill(group, KILL_TIMEOUT_MS, err);
 	if (r < 0)
 		return r;
-	cpxd_remove_files(d, &job);
+	if (!d->cluster)
+		cpxd_remove_files(d, &job);
 	r = cpx_registry_remove(d->reg, name, job.version, err);
-	if (r >= 0)
-		cpxd_cluster_forget(d, &job);
-	return r;
+	if (r < 0 || !d->cluster)
+		return r;
+	/* here another node may have begun with it meanwhile: then its files stay */
+	cpxd_cluster_forget(d, &job);
+	cpxd_remove_files(d, &job);
+	return 0;
 }
 
 static int op_rm(struct cpxd_conn *c, const json_t *m, struct cpx_err *err)
@@ -776,6 +783,12 @@ static int op_rm(struct cpxd_conn *c, const json_t *m, struct cpx_err *err)
 	if (r < 0)
 		return r;
 	k = cpxd_working_keeper(c->d, &job);
+	if (!k && (job.state == CPX_JOB_RECOVERING || job.state == CPX_JOB_MOVING) &&
+	    !cpx_proto_bool(m, "force"))
+		return cpx_err_set(
+			err, CPX_E_BUSY,
+			"job '%s' is about to go on on a node; 'rm --force' removes it",
+			job.name);
 	if (!k && (job.state != CPX_JOB_RUNNING || cpxd_lost(&job))) {
 		r = remove_job(c->d, job.name, err);
 		if (r >= 0)
@@ -865,9 +878,10 @@ void cpxd_keeper_says(struct cpxd_conn *k, json_t *m)
 			cpxd_answer(c, json_incref(m));
 		return;
 	}
-	if (k->starting)
+	if (k->starting && json_object_get(m, "job")) { /* how its start went, nothing else */
 		cpxd_cluster_started(k, m);
-	k->starting = false;
+		k->starting = false;
+	}
 	if (!c)
 		return;
 	/*

@@ -208,11 +208,13 @@ static void empty_out(const char *path, uid_t uid, gid_t gid)
 	int fd;
 
 	if (pid == 0) {
+		if (setgroups(0, NULL) || setresgid(gid, gid, gid) || setresuid(uid, uid, uid))
+			_exit(1);
 		fd = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-		if (fd < 0 || setgroups(0, NULL) || setresgid(gid, gid, gid) ||
-		    setresuid(uid, uid, uid))
+		if (fd < 0)
 			_exit(1);
 		empty_dir(fd, 0);
+		rmdir(path); /* where the owner may: in a store that nodes share */
 		_exit(0);
 	}
 	if (pid > 0)
@@ -244,7 +246,9 @@ void cpxd_remove_files(struct cpxd *d, const struct cpx_reg_job *job)
 	if (out_of(d, job->name, job->uid, path))
 		return;
 	empty_out(path, job->uid, job->gid);
-	rmdir(path);
+	if (!d->cluster)
+		rmdir(path); /* in our directory; in a shared store the way there is the owner's
+			      */
 	for (size_t i = 0; i < sizeof(files) / sizeof(files[0]); i++) {
 		path_of(d, job->name, files[i], path);
 		unlink(path);

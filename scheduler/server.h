@@ -47,6 +47,7 @@ struct cpxd_conn {
 	bool closing;
 	uint64_t epoch;			  /* keeper in a cluster: of its copy of the job .. */
 	int64_t lease;			  /* .. and the lease under which it is ours */
+	bool leaving;			  /* it was told to let its job go */
 	bool placed;			  /* keeper: started because the core said so */
 	struct cpx_gen_id pinned;	  /* client: while it is connected; job "": none */
 	char importing[CPX_JOB_NAME_MAX]; /* client: a job that is not whole yet; "": none */
