@@ -37,7 +37,7 @@ static bool has_flag(const void *p, const char *flag)
 
 int main(int argc, char **argv)
 {
-	char *p[N];
+	char *p[N], *untouched;
 	bool had[N];
 	pid_t pid;
 
@@ -51,7 +51,13 @@ int main(int argc, char **argv)
 			 has_flag(p[i], kinds[i].flag);
 	}
 	ST_TRUE(had[0] && had[1] && had[2]);
+	untouched = ST_SYS((char *)mmap(NULL, LEN, PROT_READ | PROT_WRITE,
+					MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
+	ST_SYS(madvise(untouched, LEN, MADV_DONTFORK));
 	st_wait();
+	ST_TRUE(has_flag(untouched, "dc"));
+	for (int i = 0; i < LEN; i += 4096)
+		ST_EQ(untouched[i], 0);
 	for (size_t i = 0; i < N; i++) {
 		ST_CHECK(has_flag(p[i], kinds[i].flag) == had[i], "flag %s is %s",
 			 kinds[i].flag, had[i] ? "lost" : "new");
