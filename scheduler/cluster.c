@@ -24,7 +24,8 @@
 #include "live.h"
 
 #define TICK_MS 250
-#define KEEPERS_NS 1500000000LL /* for living keepers to connect: they try each 250 ms */
+#define KEEPERS_NS 1500000000LL	    /* for living keepers to connect: they try each 250 ms */
+#define KEEPERS_MAX_NS 5000000000LL /* those that live and are busy: in a commit, restoring */
 #define WATCH_SILENT_MS 60000
 #define KILL_AGAIN_NS 3000000000LL /* a keeper that was told and has not done it */
 #define LEFT_MS 2000
@@ -412,6 +413,27 @@ static void open_core(struct cpxd_cluster *c)
 		cluster_feed_record(c, i);
 }
 
+/* A keeper of this node lives and has not connected: to take it for dead would end its job. */
+static bool keepers_missing(const struct cpxd_cluster *c)
+{
+	for (uint32_t i = 0; i < c->njobs; i++) {
+		const struct cpx_reg_job *r = &c->jobs[i]->rec;
+
+		if (r->version && !c->jobs[i]->gone && r->state == CPX_JOB_RUNNING &&
+		    !strcmp(r->node, c->d->conf.node) && cpx_live_check(&r->keeper) &&
+		    !cpxd_keeper_of(c->d, r->name))
+			return true;
+	}
+	return false;
+}
+
+static bool keepers_awaited(const struct cpxd_cluster *c)
+{
+	int64_t over = cpx_boot_ns() - c->keepers_until;
+
+	return over < 0 || (over < KEEPERS_MAX_NS - KEEPERS_NS && keepers_missing(c));
+}
+
 static void on_tick(uv_timer_t *t)
 {
 	struct cpxd_cluster *c = t->data;
@@ -419,7 +441,7 @@ static void on_tick(uv_timer_t *t)
 
 	if (!c->self)
 		cluster_number(c);
-	else if (!c->core && cpx_boot_ns() >= c->keepers_until)
+	else if (!c->core && !keepers_awaited(c))
 		open_core(c);
 	cluster_feed(c, &ev);
 	cpxd_cluster_lease(c->d);
