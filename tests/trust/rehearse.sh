@@ -72,7 +72,7 @@ refused "a pack that is missing" 'No such file'
 rm -rf img && cp -a img.good img
 flip "$(manifest 1)" 30
 refused "a damaged manifest" ''
-fails "no image" 'cannot rehearse' "$ctl" rehearse none
+fails "no image" 'cannot rehearse' "$ctl" rehearse ./none
 if id nobody >/dev/null 2>&1; then
 	fails "a user is told to ask root" 'ask root' setpriv --reuid=nobody --clear-groups "$ctl" rehearse img
 fi
