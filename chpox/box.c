@@ -48,6 +48,7 @@ enum op {
 #define TEXT_MAX 256
 #define MSG_MAX (28 + TEXT_MAX)
 #define REPLY_TIMEOUT_MS 10000
+#define KILL_TIMEOUT_MS 5000
 
 struct msg {
 	uint32_t op;
@@ -708,7 +709,7 @@ void cpx_box_kill(struct cpx_box *box)
 	if (box->init_pidfd < 0)
 		return;
 	syscall(SYS_pidfd_send_signal, box->init_pidfd, SIGKILL, NULL, 0);
-	readable(box->init_pidfd, -1);
+	readable(box->init_pidfd, KILL_TIMEOUT_MS); /* a call that cannot be killed: no end */
 	waitpid(box->init, NULL, WNOHANG);
 }
 

@@ -12,12 +12,12 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/file.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
@@ -56,26 +56,29 @@ static int open_registry(struct keeper *k, struct cpx_err *err)
 static int lock_job(struct cpx_err *err)
 {
 	struct timespec nap = { .tv_nsec = 10000000 };
+	struct flock l = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
+	/* of this process alone, not of those it forks; as long as the file is not closed */
 	int fd = open("keeper.lock", O_RDWR | O_CREAT | O_CLOEXEC, 0600);
 
 	if (fd < 0)
 		return cpx_err_sys(err, errno, "cannot open the job's lock");
-	for (int i = 0; flock(fd, LOCK_EX | LOCK_NB); i++) {
-		char text[16] = "";
-		pid_t old = pread(fd, text, sizeof(text) - 1, 0) > 0
-				    ? (pid_t)strtol(text, NULL, 10)
-				    : 0;
+	for (int i = 0; fcntl(fd, F_SETLK, &l); i++) {
+		struct flock old = l, same = l;
 
-		if (errno != EWOULDBLOCK || i == LOCK_NAPS) {
+		if ((errno != EAGAIN && errno != EACCES) || i == LOCK_NAPS) {
 			close(fd);
 			return cpx_err_set(err, CPX_E_BUSY, "an older keeper of the job stays");
 		}
-		if (old > 1)
-			kill(old, SIGKILL);
+		if (fcntl(fd, F_GETLK, &old) == 0 && old.l_type != F_UNLCK && old.l_pid > 1) {
+			CPX_AUTO_FD pidfd = (int)syscall(SYS_pidfd_open, old.l_pid, 0);
+
+			/* who holds it now is who was opened */
+			if (pidfd >= 0 && fcntl(fd, F_GETLK, &same) == 0 &&
+			    same.l_type != F_UNLCK && same.l_pid == old.l_pid)
+				syscall(SYS_pidfd_send_signal, pidfd, SIGKILL, NULL, 0);
+		}
 		nanosleep(&nap, NULL);
 	}
-	if (ftruncate(fd, 0) || dprintf(fd, "%d\n", getpid()) < 0)
-		return cpx_err_sys(err, errno, "cannot write the job's lock");
 	return 0;
 }
 
@@ -255,11 +258,24 @@ static size_t tree(pid_t root, pid_t *out, size_t max)
 	return n;
 }
 
+static pthread_mutex_t hands = PTHREAD_MUTEX_INITIALIZER;
+
+void keeper_lock(void)
+{
+	pthread_mutex_lock(&hands);
+}
+
+void keeper_unlock(void)
+{
+	pthread_mutex_unlock(&hands);
+}
+
 void keeper_kill_all(struct keeper *k)
 {
 	struct cpx_err err = { 0 };
 	pid_t pids[TREE_MAX];
 
+	keeper_lock();
 	if (k->boxed) {
 		cpx_box_kill(&k->box);
 	} else if (k->root_pidfd >= 0 && !k->ended) {
@@ -274,6 +290,7 @@ void keeper_kill_all(struct keeper *k)
 	}
 	if (cpx_cgroup_kill(k->cgroup, KILL_TIMEOUT_MS, &err) < 0)
 		cpx_log_error("%s: %s", k->name, err.msg);
+	keeper_unlock();
 }
 
 /* A zombie's wait status is in its stat file. Return: -1 when it is none any more. */

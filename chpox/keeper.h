@@ -134,6 +134,9 @@ void keeper_note(struct keeper *k, const char *fmt, ...) __attribute__((format(p
 int keeper_open_store(const struct keeper *k, struct cpx_store **out, struct cpx_err *err);
 /* Kill the job's processes, all of them. */
 void keeper_kill_all(struct keeper *k);
+/* Held while the job's box or the checkpoint's process goes: the fence's thread kills both. */
+void keeper_lock(void);
+void keeper_unlock(void);
 /* Wait status of what the loop found ended; sets ended and status. Return: true if it has. */
 bool keeper_look(struct keeper *k);
 
@@ -153,6 +156,7 @@ int keeper_ask(struct keeper *k, const struct keeper_request *r, struct cpx_err 
 void keeper_ckpt_next(struct keeper *k);  /* begin one if there is one to begin */
 void keeper_ckpt_event(struct keeper *k); /* its descriptor is readable */
 void keeper_ckpt_abort(struct keeper *k); /* the job has ended */
+void keeper_ckpt_kill(struct keeper *k);  /* the one under way fails; of any thread */
 
 /* keeper_tune.c: how one is made, and what it teaches the next. */
 int keeper_tune(const struct keeper *k, struct cpx_capture_opts *o, struct cpx_err *err);
@@ -199,6 +203,7 @@ int keeper_fence_open(struct keeper *k, int64_t deadline_ns, struct cpx_err *err
 void keeper_fence_step(struct keeper *k, enum cpx_fence_event ev, int64_t lease,
 		       int64_t deadline_ns);
 bool keeper_fenced(const struct keeper *k);
+bool keeper_fence_shut(const struct keeper *k); /* nothing may be started */
 
 /* keeper_tty.c */
 void keeper_tty_open(struct keeper *k);

@@ -279,8 +279,10 @@ static void done(struct keeper *k, const json_t *m)
 
 	cpx_close(&c->fd);
 	cpx_proto_in_free(&c->in);
+	keeper_lock();
 	wait4(c->pid, &status, 0, &use);
 	c->pid = 0;
+	keeper_unlock();
 	if (c->cleaning) {
 		keeper_clean_done(k, m);
 		return;
@@ -333,15 +335,25 @@ void keeper_ckpt_event(struct keeper *k)
 		done(k, NULL);
 }
 
+void keeper_ckpt_kill(struct keeper *k)
+{
+	keeper_lock();
+	if (k->ckpt.pid > 0)
+		kill(k->ckpt.pid, SIGKILL);
+	keeper_unlock();
+}
+
 void keeper_ckpt_abort(struct keeper *k)
 {
 	struct cpx_err err = { 0 };
 
 	cpx_err_set(&err, CPX_E_GONE, "job '%s' has ended", k->name);
 	if (k->ckpt.pid) {
-		kill(k->ckpt.pid, SIGKILL);
+		keeper_ckpt_kill(k);
+		keeper_lock();
 		waitpid(k->ckpt.pid, NULL, 0);
 		k->ckpt.pid = 0;
+		keeper_unlock();
 		cpx_close(&k->ckpt.fd);
 		if (!k->ckpt.cleaning)
 			keeper_reply(k, k->ckpt.req.id, cpx_proto_fail(&err));

@@ -8,7 +8,6 @@
  * again under a new one.
  */
 #include <pthread.h>
-#include <signal.h>
 #include <stdlib.h>
 
 #include "base/clock.h"
@@ -41,8 +40,7 @@ static void freeze(struct keeper_fence *f)
 		f->k->fenced_dead = true;
 		keeper_kill_all(f->k);
 	}
-	if (f->k->ckpt.pid > 0)
-		kill(f->k->ckpt.pid, SIGKILL);
+	keeper_ckpt_kill(f->k);
 }
 
 static void apply(struct keeper_fence *f, enum cpx_fence_act act)
@@ -110,6 +108,18 @@ void keeper_fence_step(struct keeper *k, enum cpx_fence_event ev, int64_t lease,
 	apply(f, cpx_fence_step(&f->f, ev, (uint64_t)lease, deadline_ns, cpx_boot_ns()));
 	pthread_cond_signal(&f->wake);
 	pthread_mutex_unlock(&f->lock);
+}
+
+bool keeper_fence_shut(const struct keeper *k)
+{
+	bool shut;
+
+	if (!k->fence)
+		return false;
+	pthread_mutex_lock(&k->fence->lock);
+	shut = k->fence->f.state != CPX_FENCE_RUN;
+	pthread_mutex_unlock(&k->fence->lock);
+	return shut;
 }
 
 bool keeper_fenced(const struct keeper *k)

@@ -40,6 +40,22 @@
 
 /* --- boxes and runs ------------------------------------------------------------------ */
 
+/*
+ * In a cluster: the deadline has not passed while there was nothing to freeze. Renewals that
+ * wait to be read count.
+ */
+static int still_ours(struct keeper *k, struct cpx_err *err)
+{
+	struct pollfd p = { .fd = k->fence ? k->link : -1, .events = POLLIN };
+
+	while (p.fd >= 0 && k->link >= 0 && poll(&p, 1, 0) > 0)
+		keeper_link_event(k);
+	return keeper_fence_shut(k)
+		       ? cpx_err_set(err, CPX_E_BUSY,
+				     "this node's lease ended while the job was started")
+		       : 0;
+}
+
 static int make_box(struct keeper *k, const struct cpx_box_cmd *cmd, struct cpx_err *err)
 {
 	CPX_AUTO_FREE char *exit_path = NULL;
@@ -50,6 +66,9 @@ static int make_box(struct keeper *k, const struct cpx_box_cmd *cmd, struct cpx_
 
 	if (asprintf(&exit_path, "%s/exit", k->jobdir) < 0)
 		return cpx_err_set(err, CPX_E_NOMEM, "out of memory");
+	r = still_ours(k, err);
+	if (r < 0)
+		return r;
 	unlink("exit");
 	cpx_close(&k->cgroup_fd);
 	r = cpx_cgroup_make(k->cgroup, NULL);
@@ -73,10 +92,12 @@ static void drop_box(struct keeper *k)
 {
 	if (!k->boxed)
 		return;
+	keeper_lock();
 	cpx_box_kill(&k->box);
 	cpx_box_close(&k->box);
 	k->box = (struct cpx_box)CPX_BOX_NONE;
 	k->boxed = false;
+	keeper_unlock();
 }
 
 /* Streams of a batch job: files in its directory, the `append` rule keeps them right. */

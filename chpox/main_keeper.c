@@ -154,6 +154,8 @@ static int begin(struct keeper *k, struct cpx_err *err)
 	if (k->ended)
 		return 0;
 	r = keeper_running(k, err);
+	if (r >= 0 && k->fenced_dead)
+		r = cpx_err_set(err, CPX_E_BUSY, "this node's lease has ended");
 	if (r < 0)
 		keeper_kill_all(k);
 	return r;

@@ -141,8 +141,10 @@ struct list {
 	struct cpxd_cluster *c;
 	uint64_t id, after, rev;
 	struct cpx_reg_nodes nodes;
-	struct cpx_reg_job *jobs;
+	struct cpx_reg_job *jobs; /* version 0: it is there, and cannot be read */
 	size_t n, room;
+	char (*known)[CPX_JOB_NAME_MAX]; /* whole lists: names of the jobs that were known */
+	size_t nknown;
 	int r;
 	struct cpx_err err;
 };
@@ -165,11 +167,40 @@ static void add_job(const struct cpx_reg_job *job, void *ctx)
 	l->jobs[l->n++] = *job;
 }
 
+static bool listed(const struct list *l, const char *name)
+{
+	for (size_t i = 0; i < l->n; i++)
+		if (!strcmp(l->jobs[i].name, name))
+			return true;
+	return false;
+}
+
+/* A list passes over what cannot be read, which is not gone: its job runs on. */
+static void add_unread(struct list *l, struct cpx_registry *reg)
+{
+	for (size_t i = 0; i < l->nknown; i++) {
+		struct cpx_reg_job job;
+		struct cpx_err err = { 0 };
+		int r;
+
+		if (listed(l, l->known[i]))
+			continue;
+		r = cpx_registry_get(reg, l->known[i], &job, &err);
+		if (r == CPX_E_NOENT)
+			continue;
+		memset(&job, 0, sizeof(job));
+		strcpy(job.name, l->known[i]);
+		add_job(&job, l);
+	}
+}
+
 static void run_list(struct cpxd_work *w, struct cpx_registry *reg)
 {
 	struct list *l = (struct list *)w;
 	int r = cpx_registry_since(reg, l->after, add_job, l, &l->rev, &l->err);
 
+	if (r >= 0)
+		add_unread(l, reg);
 	/* the nodes last: who is not there then had no lease when the records were read */
 	if (r >= 0)
 		r = cpx_registry_nodes(reg, &l->nodes, &l->err);
@@ -207,11 +238,8 @@ static void feed_gone(struct cpxd_cluster *c, const struct list *l)
 		const struct cpx_core_event ev = { .kind = CPX_EV_RECORD,
 						   .job = i,
 						   .rev = l->rev };
-		size_t k = 0;
 
-		while (k < l->n && strcmp(l->jobs[k].name, j->name))
-			k++;
-		if (k < l->n || !j->rec.version || j->rec.version > l->rev)
+		if (listed(l, j->name) || !j->rec.version || j->rec.version > l->rev)
 			continue;
 		memset(&j->rec, 0, sizeof(j->rec));
 		cluster_feed(c, &ev);
@@ -227,7 +255,8 @@ static void done_list(struct cpxd_work *w)
 	c->listing = false;
 	if (w->ran && l->r >= 0) {
 		for (size_t i = 0; i < l->n; i++)
-			cluster_learn(c, &l->jobs[i]);
+			if (l->jobs[i].version)
+				cluster_learn(c, &l->jobs[i]);
 		feed_nodes(c, l);
 		if (!l->after)
 			feed_gone(c, l);
@@ -242,6 +271,7 @@ static void done_list(struct cpxd_work *w)
 		}
 	}
 	cpx_registry_nodes_free(&l->nodes);
+	free(l->known);
 	free(l->jobs);
 	free(l);
 }
@@ -259,6 +289,14 @@ void cluster_list(struct cpxd_cluster *c, uint64_t id)
 	l->id = id;
 	/* what the core asks for is the whole list, a hint only what is new */
 	l->after = id ? 0 : c->seen_rev;
+	l->known = l->after ? NULL : calloc(c->njobs + 1, sizeof(*l->known));
+	for (uint32_t i = 0; l->known && i < c->njobs; i++)
+		if (c->jobs[i]->rec.version)
+			strcpy(l->known[l->nknown++], c->jobs[i]->name);
+	if (!l->after && !l->known) {
+		free(l);
+		return; /* as if it had not been answered */
+	}
 	c->listing = true;
 	cpxd_worker_put(c->worker, &l->w);
 }

@@ -20,10 +20,11 @@
 int cpx_cgroup_base(char path[CPX_CGROUP_PATH])
 {
 	FILE *f = setmntent("/proc/self/mounts", "re");
-	struct mntent *m;
+	struct mntent ent, *m;
+	char text[2 * CPX_CGROUP_PATH + 1024];
 	int found = CPX_E_UNSUPPORTED;
 
-	while (f && (m = getmntent(f))) {
+	while (f && (m = getmntent_r(f, &ent, text, sizeof(text)))) {
 		if (strcmp(m->mnt_type, "cgroup2") ||
 		    strlen(m->mnt_dir) >= CPX_CGROUP_PATH - 128)
 			continue;

@@ -1,12 +1,14 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Two nodes on one machine, one etcd, one store: a node that dies, and a registry that is away."""
-import json, os, signal, subprocess, sys, tempfile, time
+import base64, json, os, signal, subprocess, sys, tempfile, time
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from lib import BUILD, Cluster, finish, ok
 import shutil
 
 TTL, GUARD = 7.0, 0.5
+LONG = bool(os.environ.get("LONG"))
+LINES = 1200 if LONG else 400
 top = tempfile.mkdtemp(prefix="cpx-failover.", dir="/tmp")
 os.chmod(top, 0o755)
 store = top + "/store"
@@ -69,19 +71,63 @@ def kill_node(node):
 
 
 JOB = """
-import sys, time
+import os, sys, time
 n, path = int(sys.argv[1]), sys.argv[2]
 for i in range(n):
     print(i, flush=True)
     with open(path, "a", buffering=1) as f:
-        f.write("%.3f\\n" % time.clock_gettime(time.CLOCK_MONOTONIC))
+        f.write("%.3f %d\\n" % (time.time(),
+                os.stat("/proc/self/ns/pid").st_ino))
     time.sleep(0.05)
 """
 
 
 def stamps(path):
     with open(path) as f:
-        return [float(x) for x in f]
+        return [float(x.split()[0]) for x in f]
+
+
+def damaged(before):
+    """A record that cannot be read, for longer than it takes to list all, is not one removed."""
+    key = "/t/jobs/a"
+    kv = etcd.get(key)
+    etcd.put(key, "no record")
+    time.sleep(4 * TTL)
+    now = len(stamps(top + "/log.a"))
+    ok(now > before + 4 * TTL / 0.05 / 2, "record damaged: the job goes on", (before, now))
+    etcd.put(key, base64.b64decode(kv["value"]).decode())
+    ok(await_(20, lambda: show("n1", "a").get("state") == "RUNNING"), "and is there again")
+    j = show("n1", "a")
+    ok(j.get("epoch") == 1 and j.get("restarts") == 0, "as the same copy", j)
+
+
+def hung():
+    """A daemon that is stopped past its lease: its copy stands still before there is another."""
+    ok(start("n1").returncode == 0, "the dead node is back")
+    ran = await_(15, lambda: ctl("n1", "run", "--name", "b", "--every", "300ms", "--", "python3",
+                                 top + "/job.py", "600", top + "/log.b")[0] == 0)
+    if not ok(ran and await_(10, lambda: show("n1", "b").get("generation", 0) > 1), "a job runs"):
+        return
+    with open(nodes["n1"] + "/lock") as f:
+        daemon = int(f.read())
+    os.kill(daemon, signal.SIGSTOP)
+    moved = await_(40, lambda: show("n2", "b").get("node") == "n2" and
+                   show("n2", "b").get("pid", 0) > 0)
+    time.sleep(2)
+    os.kill(daemon, signal.SIGCONT)
+    ok(moved, "daemon stopped: its job runs on the other node", show("n2", "b"))
+    time.sleep(3)
+    copies = {}
+    with open(top + "/log.b") as f:
+        for line in f:
+            t, copy = line.split()
+            first, last = copies.get(copy, (float(t), 0))
+            copies[copy] = (first, float(t))
+    spans = sorted(copies.values())
+    ok(len(spans) == 2 and spans[0][1] < spans[1][0], "never two at a time", spans)
+    ok(time.time() - spans[-1][1] < 1, "and one now")
+    ok(await_(10, lambda: not any(b"chpox_keeper" in open("/proc/%d/cmdline" % p, "rb").read()
+                                  for p in mine("n1"))), "the frozen copy is gone")
 
 
 def main():
@@ -94,7 +140,7 @@ def main():
         p = start(n)
         ok(p.returncode == 0, "node %s starts" % n, p.stderr)
     ran = await_(15, lambda: ctl("n1", "run", "--name", "a", "--every", "300ms", "--", "python3",
-                                 top + "/job.py", "400", top + "/log.a")[0] == 0)
+                                 top + "/job.py", str(LINES), top + "/log.a")[0] == 0)
     if not ok(ran, "a job runs", ctl("n1", "ps")):
         return
     time.sleep(3)
@@ -112,6 +158,8 @@ def main():
        "registry back: it goes on", show("n2", "a"))
     j = show("n1", "a")
     ok(j.get("epoch") == 1 and j.get("restarts") == 0, "as the same copy, nothing lost", j)
+    if LONG:
+        damaged(before=len(stamps(top + "/log.a")))
     time.sleep(2)
 
     at = time.time()
@@ -126,7 +174,9 @@ def main():
     rc, _, err = ctl("n2", "wait", "a")
     ok(rc == 0, "to its end", err)
     rc, out, err = ctl("n2", "logs", "a")
-    ok(out == "\n".join(map(str, range(400))), "with its output", (len(out), err))
+    ok(out == "\n".join(map(str, range(LINES))), "with its output", (len(out), err))
+    if LONG:
+        hung()
 
 
 try:
@@ -135,7 +185,7 @@ finally:
     if os.environ.get("KEEP"):
         print("# " + top)
     for n in nodes:
-        for j in ("a",):
+        for j in ("a", "b"):
             ctl(n, "rm", "--force", j)
         kill_node(n)
     etcd.close()

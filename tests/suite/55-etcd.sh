@@ -12,7 +12,7 @@ trap 'rm -rf "$logs"' EXIT
 scripts=${ETCD_ONLY:-registry tls hostile jobs failover}
 for name in $scripts; do
 	(
-		timeout -k 5 110 "$(echo tests/etcd/"$name".*)" >"$logs/$name" 2>&1
+		timeout -k 5 "${ETCD_TIME:-110}" "$(echo tests/etcd/"$name".*)" >"$logs/$name" 2>&1
 		echo $? >"$logs/$name.rc"
 	) &
 done
