@@ -57,20 +57,24 @@ static const struct cpx_opt opts_import[] = {
 	{ "trust", 0, NULL, "root: give it the rights it records, whoever wrote it" },
 	{ 0 }
 };
+/* how a job is checkpointed and what is kept: of run and mark */
+#define OPTS_KEPT \
+	{ "keep", 'k', "N", "generations to keep, default 2" }, \
+	{ "keep-hourly", 0, "N", "and the last one of each of N hours" }, \
+	{ "keep-daily", 0, "N", "and the last one of each of N days (UTC)" }, \
+	{ "snapshot", 0, "WAY", \
+	  "auto (default): what is expected to pause it least; precopy, clone, or stop" }, \
+	{ "codec", 0, "NAME", \
+	  "lz4 (default), zlib, none, or auto: what is quickest with this store" }, \
+	{ "cpus", 0, "N", "processors that compress at a time; default all" }, \
+	{ "rate", 0, "BYTES", "write at most so many a second while the job runs (10M)" }
+
 static const struct cpx_opt opts_run[] = {
 	{ "name", 'n', "NAME", "the job's name; default made from the command" },
 	{ "every", 'e', "DUR",
 	  "checkpoint it that often (10s, 5m, 1h); auto[:MIN..MAX] (default): by what one costs "
 	  "and how often jobs fail; never: only when asked for" },
-	{ "keep", 'k', "N", "generations to keep, default 2" },
-	{ "keep-hourly", 0, "N", "and the last one of each of N hours" },
-	{ "keep-daily", 0, "N", "and the last one of each of N days (UTC)" },
-	{ "snapshot", 0, "WAY",
-	  "auto (default): what is expected to pause it least; precopy, clone, or stop" },
-	{ "codec", 0, "NAME",
-	  "lz4 (default), zlib, none, or auto: what is quickest with this store" },
-	{ "cpus", 0, "N", "processors that compress at a time; default all" },
-	{ "rate", 0, "BYTES", "write at most so many a second while the job runs (10M)" },
+	OPTS_KEPT,
 	{ "interactive", 'i', NULL, "keep the standard input (else /dev/null)" },
 	{ "tty", 't', NULL, "give it a terminal; 'attach' shows it" },
 	{ 0 }
@@ -80,15 +84,7 @@ static const struct cpx_opt opts_mark[] = {
 	{ "every", 'e', "DUR",
 	  "checkpoint it that often (10s, 5m, 1h); auto[:MIN..MAX]: by what one costs and how "
 	  "often jobs fail; never (default): only when asked for" },
-	{ "keep", 'k', "N", "generations to keep, default 2" },
-	{ "keep-hourly", 0, "N", "and the last one of each of N hours" },
-	{ "keep-daily", 0, "N", "and the last one of each of N days (UTC)" },
-	{ "snapshot", 0, "WAY",
-	  "auto (default): what is expected to pause it least; precopy, clone, or stop" },
-	{ "codec", 0, "NAME",
-	  "lz4 (default), zlib, none, or auto: what is quickest with this store" },
-	{ "cpus", 0, "N", "processors that compress at a time; default all" },
-	{ "rate", 0, "BYTES", "write at most so many a second while the job runs (10M)" },
+	OPTS_KEPT,
 	{ 0 }
 };
 static const struct cpx_opt opts_checkpoint[] = {
