@@ -33,6 +33,7 @@ struct space {
 	bool dry_run; /* du is one, too */
 	json_t *jobs, *code;
 	unsigned done, failed;
+	struct cpx_err alone; /* why the one job that was named failed */
 };
 
 static const struct cpx_ctl *ctl_of(const struct space *s)
@@ -44,7 +45,9 @@ static const struct cpx_ctl *ctl_of(const struct space *s)
 static json_t *failed(struct space *s, const char *what, const struct cpx_err *err)
 {
 	s->failed++;
-	if (!cpx_arg_given(s->a, "json"))
+	if (s->a->npos)
+		s->alone = *err;
+	else if (!cpx_arg_given(s->a, "json"))
 		fprintf(stderr, "chpox_ctl: %s: %s\n", what, err->msg);
 	return json_pack("{s:s}", "error", err->msg);
 }
@@ -336,11 +339,15 @@ static int run(struct space *s, void (*print)(const struct space *s), struct cpx
 		json_dumpf(j, stdout, JSON_INDENT(1));
 		putchar('\n');
 		json_decref(j);
-	} else if (r >= 0) {
+	} else if (r >= 0 && !s->alone.code) {
 		print(s);
 	}
 	json_decref(s->jobs);
 	json_decref(s->code);
+	if (r >= 0 && s->alone.code) {
+		*err = s->alone;
+		return err->code;
+	}
 	if (r >= 0 && s->failed)
 		r = cpx_err_set(err, CPX_E_SYS, "%s: %u of %u failed", s->a->cmd->name,
 				s->failed, s->done);
