@@ -16,10 +16,13 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include "../chpox/base/cgroup.h"
 #include "../chpox/base/clock.h"
 #include "../chpox/base/err.h"
+#include "../chpox/base/fd.h"
 #include "../chpox/base/log.h"
 #include "live.h"
 
@@ -369,9 +372,14 @@ void cpxd_cluster_started(struct cpxd_conn *k, const json_t *m)
 /* A marked job has no cgroup before its first restart: its root, which runs on, is ended. */
 static void end_root(const struct cpx_reg_job *r, uint64_t epoch)
 {
-	if (r->epoch == epoch && r->marked && r->state == CPX_JOB_RUNNING && !r->init.pid &&
-	    cpx_live_check(&r->root))
-		kill(r->root.pid, SIGKILL);
+	CPX_AUTO_FD pidfd = -1;
+
+	if (r->epoch != epoch || !r->marked || r->state != CPX_JOB_RUNNING || r->init.pid ||
+	    r->root.pid <= 1)
+		return;
+	pidfd = (int)syscall(SYS_pidfd_open, r->root.pid, 0);
+	if (pidfd >= 0 && cpx_live_check(&r->root))
+		syscall(SYS_pidfd_send_signal, pidfd, SIGKILL, NULL, 0);
 }
 
 void cpxd_cluster_gone(struct cpxd_conn *k)

@@ -141,6 +141,12 @@ static bool introduce(struct cpxd_conn *c, const json_t *m)
 	if (!op || strcmp(op, "keeper") || !job || c->uid != 0 || !cpx_job_name_ok(job))
 		return false;
 	old = cpxd_keeper_of(c->d, job);
+	if (old && old != c && !c->epoch &&
+	    (uint64_t)cpx_proto_int(m, "epoch", 0) < old->epoch) {
+		/* late, of a copy that has been replaced: the new keeper ends it by its lock */
+		cpxd_close(c);
+		return true;
+	}
 	if (old && old != c)
 		cpxd_close(old);
 	c->keeper = true;
