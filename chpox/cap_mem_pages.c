@@ -30,6 +30,8 @@
 #define ENTRY_SWAPPED (1ull << 62)
 #define ENTRY_FILE (1ull << 61)
 #define ENTRY_GUARD (1ull << 58)
+#define ENTRY_PLACE ((1ull << 55) - 1)
+#define ENTRY_WP_MARKER (1ull << 5 | 31) /* place of a write-protect mark where no page is */
 
 #define REGIONS 1024
 #define ENTRIES 65536u
@@ -125,6 +127,38 @@ static int each_region(int fd, const struct pm_scan_arg *what, uint64_t start, u
 static int add_region(void *ctx, const struct page_region *v, struct cpx_err *err)
 {
 	return cpx_mem_add_range(ctx, v->start, v->end, err);
+}
+
+struct listed {
+	int fd; /* of the page map */
+	struct cpx_mem_ranges *out;
+	bool marks; /* some were passed over */
+};
+
+/*
+ * Where tracked memory that is not anonymous is given back or reclaimed, the kernel leaves a
+ * mark that PAGEMAP_SCAN calls a page in swap, and a clean one: what is there is the file
+ * again.
+ */
+static int add_pages(void *ctx, const struct page_region *v, struct cpx_err *err)
+{
+	struct listed *l = ctx;
+	int rc = 0;
+
+	if (v->categories & PM_PRESENT)
+		return cpx_mem_add_range(l->out, v->start, v->end, err);
+	for (uint64_t at = v->start; at < v->end && rc == 0; at += CPX_PAGE) {
+		uint64_t e;
+
+		if (cpx_pread_full(l->fd, &e, sizeof(e), at / CPX_PAGE * sizeof(e)) !=
+		    (ssize_t)sizeof(e))
+			return cpx_err_sys(err, errno, "read page map at 0x%" PRIx64, at);
+		if (!(e & ENTRY_PRESENT) && (e & ENTRY_PLACE) == ENTRY_WP_MARKER)
+			l->marks = true;
+		else
+			rc = cpx_mem_add_range(l->out, at, at + CPX_PAGE, err);
+	}
+	return rc;
 }
 
 /* What is between the regions that are not private. */
@@ -225,6 +259,7 @@ int cpx_mem_scan_pages(struct cpx_mem *m, int fd, const struct cpx_rec_vma *v,
 	enum cpx_mem_scan scan = how(m, fd);
 	struct pm_scan_arg what = private_pages(scan),
 			   guard = { .category_mask = PM_GUARD, .return_mask = PM_GUARD };
+	struct listed l = { .fd = fd, .out = out };
 	int rc;
 
 	if (scan == CPX_SCAN_NONE)
@@ -232,7 +267,7 @@ int cpx_mem_scan_pages(struct cpx_mem *m, int fd, const struct cpx_rec_vma *v,
 	if (v->kind == CPX_VMA_ANON && !(v->flags & MAP_HUGETLB))
 		return scan_between(fd, scan == CPX_SCAN_GUARD, v->start, v->end, out, guards,
 				    err);
-	rc = each_region(fd, &what, v->start, v->end, 0, add_region, out, err);
+	rc = each_region(fd, &what, v->start, v->end, 0, add_pages, &l, err);
 	if (rc == 0 && scan == CPX_SCAN_GUARD)
 		rc = each_region(fd, &guard, v->start, v->end, 0, add_region, guards, err);
 	return rc;
@@ -244,12 +279,15 @@ int cpx_mem_first_page(struct cpx_mem *m, int fd, uint64_t start, uint64_t end, 
 	enum cpx_mem_scan scan = how(m, fd);
 	struct pm_scan_arg what = private_pages(scan);
 	struct cpx_mem_ranges found = { 0 };
+	struct listed l = { .fd = fd, .out = &found };
 	int rc;
 
 	if (scan == CPX_SCAN_NONE)
 		rc = scan_entries(fd, start, end, true, &found, err);
 	else
-		rc = each_region(fd, &what, start, end, 1, add_region, &found, err);
+		rc = each_region(fd, &what, start, end, 1, add_pages, &l, err);
+	if (rc == 0 && !found.n && l.marks)
+		rc = each_region(fd, &what, start, end, 0, add_pages, &l, err);
 	if (rc == 0 && found.n) {
 		*addr = found.v[0][0];
 		rc = 1;
@@ -608,7 +646,7 @@ static int read_entries(int fd, uint64_t at, uint64_t n, uint64_t *e, struct cpx
  */
 static bool same_page(const struct entries *e, uint64_t i)
 {
-	const uint64_t place = (1ull << 55) - 1, state = ENTRY_PRESENT | ENTRY_SWAPPED;
+	const uint64_t place = ENTRY_PLACE, state = ENTRY_PRESENT | ENTRY_SWAPPED;
 	uint64_t c = e->child[i];
 
 	return (c & place) && (c & state) && !(c & ENTRY_FILE) &&

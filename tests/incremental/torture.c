@@ -4,8 +4,8 @@
  * scattered and dense writes, by user code and by the kernel (read, getrandom), new and moved
  * and shrunk maps, madvise, reads of what was given back, mprotect, fork, children that live on
  * copy-on-write memory or execute another program, huge pages, shared memory (anonymous,
- * memfds that are written and punched without a mapping). Runs until it is killed. usage:
- * torture SEED
+ * memfds that are written and punched without a mapping, private mappings of such). Runs until
+ * it is killed. usage: torture SEED
  */
 #include <fcntl.h>
 #include <linux/falloc.h>
@@ -45,11 +45,11 @@ static uint64_t rnd(uint64_t below)
 
 static void make(struct area *a)
 {
-	int kind = (int)rnd(5), type;
+	int kind = (int)rnd(6), type;
 	size_t pages = 1 + rnd(AREA_PAGES);
 
-	a->shared = kind >= 3;
-	a->fd = kind == 4 ? memfd_create("torture", MFD_CLOEXEC) : -1;
+	a->shared = kind == 3 || kind == 4;
+	a->fd = kind >= 4 ? memfd_create("torture", MFD_CLOEXEC) : -1;
 	if (kind == 2)
 		pages = 1024;
 	if (a->fd >= 0 && ftruncate(a->fd, (off_t)(pages * PAGE)) < 0)
@@ -103,6 +103,8 @@ static void move(struct area *a)
 
 	if (a->shared)
 		return;
+	if (a->fd >= 0 && ftruncate(a->fd, (off_t)(pages * PAGE)) < 0)
+		exit(2);
 	p = mremap(a->p, a->pages * PAGE, pages * PAGE, MREMAP_MAYMOVE);
 	if (p == MAP_FAILED)
 		return; /* what is tracked apart is not one mapping any more */
@@ -126,7 +128,8 @@ static void give_back(struct area *a)
 	if (a->shared)
 		return;
 	madvise(a->p + first * PAGE, n * PAGE, MADV_DONTNEED);
-	read_some(a, first, n);
+	if (a->fd < 0 || rnd(2))
+		read_some(a, first, n);
 }
 
 static void advise(struct area *a)
