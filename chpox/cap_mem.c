@@ -446,8 +446,6 @@ static int take_mm(struct cpx_cap *c, struct cpx_mem_mm *mm, struct cpx_err *err
 	mm->rec->space = mm->track ? cpx_track_space(mm->track) : cpx_cap_id(c);
 	/* before the calls below: what they touch is not the job's */
 	rc = cpx_maps_read(t->proc_fd, "maps", &mm->maps, err);
-	if (rc == 0 && mm->early && mm->early->flags_fd >= 0)
-		rc = cpx_vma_read(mm->early->flags_fd, &mm->words, err);
 	if (rc == 0)
 		rc = take_stat(t, mm->rec, err);
 	if (rc == 0)
@@ -755,20 +753,23 @@ static int read_words(struct cpx_cap *c, const struct cpx_mem_mm *mm, struct cpx
 	return fd < 0 ? fd : cpx_vma_read(fd, out, err);
 }
 
-/* smaps once, for words that were never seen. */
+/* smaps, for words that were never seen. */
 static int learn_words(struct cpx_cap *c, struct cpx_mem_mm *mm, struct cpx_err *err)
 {
 	struct cpx_vma_list before = { 0 }, after = { 0 };
-	struct cpx_maps smaps = { 0 };
+	struct cpx_maps smaps = { 0 }, again = { 0 };
 	int rc = read_words(c, mm, &before, err);
 
 	if (rc == 0)
 		rc = cpx_maps_read(mm->t->proc_fd, "smaps", &smaps, err);
 	if (rc == 0)
+		rc = cpx_maps_read(mm->t->proc_fd, "smaps", &again, err);
+	if (rc == 0)
 		rc = read_words(c, mm, &after, err);
 	if (rc == 0)
-		cpx_vma_learn(cpx_track_words(c->opts->track), &before, &smaps, &after);
+		cpx_vma_learn(cpx_track_words(c->opts->track), &before, &smaps, &again, &after);
 	cpx_maps_free(&smaps);
+	cpx_maps_free(&again);
 	cpx_vma_list_free(&before);
 	cpx_vma_list_free(&after);
 	return rc;
@@ -780,7 +781,9 @@ static int flags_of_words(struct cpx_cap *c, struct cpx_mem_mm *mm, struct cpx_e
 
 	if (rc == 1)
 		rc = learn_words(c, mm, err);
-	if (rc == 0)
+	if (rc == CPX_E_FORMAT || rc == CPX_E_SYS)
+		rc = 1; /* the job maps while its mappings are listed */
+	else if (rc == 0)
 		rc = set_words(c, mm, false, err);
 	if (rc == 1)
 		return cpx_err_set(err, CPX_E_BUSY, "pid %d: its mappings changed meanwhile",
@@ -883,7 +886,9 @@ static int collect_writes(struct cpx_cap *c, struct cpx_mem_mm *mm, struct cpx_e
 		struct cpx_mem_vma *v = &mm->v[i];
 		int rc;
 
-		if (!cpx_mem_has_pages(v) || !has_bits(c, v))
+		/* of the pool the kernel keeps marks where no page is, and nothing tells them
+		 * apart */
+		if (!cpx_mem_has_pages(v) || !has_bits(c, v) || v->rec->flags & MAP_HUGETLB)
 			continue;
 		rc = cpx_track_collect(mm->track, pagemap, v->rec->start, v->rec->end,
 				       &mm->dirty, err);
@@ -934,7 +939,12 @@ static int mem_task(struct cpx_cap *c, void *priv, struct cpx_cap_task *t, struc
 	rc = start_tracking(c, mm, err);
 	if (rc == 0)
 		rc = take_mm(c, mm, err);
-	return rc == 0 && mm->track ? collect_writes(c, mm, err) : rc;
+	if (rc == 0 && mm->track)
+		rc = collect_writes(c, mm, err);
+	/* to be watched changes words, so that they are read after it */
+	if (rc == 0 && mm->early && mm->early->flags_fd >= 0)
+		rc = cpx_vma_read(mm->early->flags_fd, &mm->words, err);
+	return rc;
 }
 
 static int mem_finish(struct cpx_cap *c, void *priv, struct cpx_err *err)

@@ -366,7 +366,10 @@ bool cpx_vma_word(const struct cpx_vma_list *l, uint64_t start, uint64_t end, ui
 		else
 			hi = mid;
 	}
-	if (lo == l->n || l->v[lo].start != start || l->v[lo].end != end)
+	/* the last that begins at or below it; being watched may have joined some */
+	if (lo == l->n || l->v[lo].start != start)
+		lo--;
+	if (lo >= l->n || l->v[lo].end < end)
 		return false;
 	*word = l->v[lo].word;
 	return true;
@@ -388,17 +391,39 @@ bool cpx_vma_flags(const struct cpx_vma_words *w, uint64_t word, uint32_t *vmfla
 	return false;
 }
 
+static bool same_flags(const struct cpx_map *a, const struct cpx_map *b)
+{
+	return a->vmflags == b->vmflags && a->pkey == b->pkey;
+}
+
+/* Does another mapping with @word say something else? Then one of them had another meanwhile.
+ */
+static bool disagree(const struct cpx_maps *smaps, const struct cpx_vma_list *l, uint64_t word,
+		     const struct cpx_map *m)
+{
+	uint64_t other;
+
+	for (size_t i = 0; i < smaps->n; i++)
+		if (cpx_vma_word(l, smaps->v[i].start, smaps->v[i].end, &other) &&
+		    other == word && !same_flags(&smaps->v[i], m))
+			return true;
+	return false;
+}
+
 void cpx_vma_learn(struct cpx_vma_words *w, const struct cpx_vma_list *before,
-		   const struct cpx_maps *smaps, const struct cpx_vma_list *after)
+		   const struct cpx_maps *smaps, const struct cpx_maps *again,
+		   const struct cpx_vma_list *after)
 {
 	for (size_t i = 0; i < smaps->n; i++) {
 		const struct cpx_map *m = &smaps->v[i];
+		const struct cpx_map *twice = cpx_maps_at(again, m->start);
 		uint32_t vmflags, pkey;
 		uint64_t a, b;
 
 		if (!cpx_vma_word(before, m->start, m->end, &a) ||
-		    !cpx_vma_word(after, m->start, m->end, &b) || a != b ||
-		    cpx_vma_flags(w, a, &vmflags, &pkey))
+		    !cpx_vma_word(after, m->start, m->end, &b) || a != b || !twice ||
+		    !same_flags(twice, m) || cpx_vma_flags(w, a, &vmflags, &pkey) ||
+		    disagree(smaps, before, a, m))
 			continue;
 		if (w->n == CPX_VMA_WORDS_MAX)
 			w->n = 0;

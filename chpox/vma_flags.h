@@ -21,7 +21,7 @@
 struct cpx_err;
 struct cpx_maps;
 
-#define CPX_VMA_WORDS_MAX 128
+#define CPX_VMA_WORDS_MAX 512
 
 /* A mapping: addresses, and the kernel's word for it. */
 struct cpx_vma_raw {
@@ -51,17 +51,18 @@ int cpx_vma_open(const struct cpx_vma_words *w, pid_t pid, struct cpx_err *err);
 /* Read it. @out is written on success. */
 int cpx_vma_read(int fd, struct cpx_vma_list *out, struct cpx_err *err);
 void cpx_vma_list_free(struct cpx_vma_list *l);
-/* The word of exactly [@start, @end). Return: false if there is no such mapping. */
+/* The word of all of [@start, @end). Return: false if no mapping holds it. */
 bool cpx_vma_word(const struct cpx_vma_list *l, uint64_t start, uint64_t end, uint64_t *word);
 
 /* Return: false if the word is not known. */
 bool cpx_vma_flags(const struct cpx_vma_words *w, uint64_t word, uint32_t *vmflags,
 		   uint32_t *pkey);
 /*
- * Remember what @smaps says of mappings that had the same word before and after it was read.
- * When the table is full it begins anew.
+ * Remember what @smaps and, read again, @again say of mappings that had the same word before
+ * and after that. When the table is full it begins anew.
  */
 void cpx_vma_learn(struct cpx_vma_words *w, const struct cpx_vma_list *before,
-		   const struct cpx_maps *smaps, const struct cpx_vma_list *after);
+		   const struct cpx_maps *smaps, const struct cpx_maps *again,
+		   const struct cpx_vma_list *after);
 
 #endif
