@@ -7,7 +7,6 @@
 
 #include <elf.h>
 #include <errno.h>
-#include <inttypes.h>
 #include <signal.h>
 #include <sys/mman.h>
 #include <sys/ptrace.h>
@@ -75,30 +74,27 @@ static int take_mlock_future(struct cpx_cap_task *of, struct cpx_rec_mm *rec,
 }
 
 /*
- * Which protection keys are allocated shows nowhere; which are free does: they are taken, and
- * given back. The thread's own rights, which this changes, come back with its registers.
+ * Which protection keys are allocated shows nowhere, but pkey_mprotect() looks at the key
+ * before it looks for the mapping, of which there is none in the kernel's half. The kernel's
+ * own key, of mappings that are only executed, is none of the program's.
  */
 static int take_pkeys(struct cpx_cap_task *of, struct cpx_rec_mm *rec, struct cpx_err *err)
 {
-	struct cpx_tracee *t = &of->threads[0].t;
-	uint32_t is_free = 0;
-	int64_t key = 1, ret;
-	int rc = 0;
+	const uint64_t nowhere = -2ull * CPX_PAGE;
+	uint32_t taken = 0;
+	int64_t ret;
 
-	while (rc == 0) {
-		rc = cpx_tcall(t, &key, err, SYS_pkey_alloc, 0, 0);
-		if (rc < 0 || key < 0)
-			break;
-		if (!key || key >= CPX_PKEYS || is_free >> key & 1)
-			rc = cpx_err_set(err, CPX_E_FORMAT, "protection key %" PRId64, key);
-		else
-			is_free |= 1u << key;
+	for (uint32_t k = 1; k < CPX_PKEYS; k++) {
+		int rc = cpx_tcall(&of->threads[0].t, &ret, err, SYS_pkey_mprotect, nowhere,
+				   CPX_PAGE, PROT_NONE, k);
+
+		if (rc < 0)
+			return rc;
+		if (ret == -ENOMEM)
+			taken |= 1u << k;
 	}
-	for (uint32_t k = 1; k < CPX_PKEYS && rc == 0; k++)
-		if (is_free >> k & 1)
-			rc = cpx_tcall(t, &ret, err, SYS_pkey_free, k);
-	rec->pkeys = ~is_free & ((1u << CPX_PKEYS) - 2);
-	return rc;
+	rec->pkeys = taken;
+	return 0;
 }
 
 static int ptrace_space(struct cpx_cap *c, struct cpx_cap_task *t, struct cpx_rec_mm *rec,
