@@ -644,7 +644,7 @@ static int stage_snapshot(struct run *r, struct cpx_err *err)
 		return rc;
 	if (p && (copy_is_shorter(r) || o->snapshot == CPX_SNAP_PRECOPY))
 		r->c.way = CPX_SNAP_PRECOPY;
-	if (p && (p->rounds || r->c.way == CPX_SNAP_PRECOPY))
+	if (p && p->rounds)
 		cpx_pace_rounds_paid(r->c.pace, r->c.way == CPX_SNAP_PRECOPY);
 	if (r->c.way == CPX_SNAP_PRECOPY)
 		return 0;

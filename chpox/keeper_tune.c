@@ -43,13 +43,14 @@ void keeper_tune_give(const struct cpx_capture_opts *o, const struct cpx_capture
 	json_object_set_new(answer, "store_bytes",
 			    json_integer((json_int_t)res->image.speed.bytes));
 	json_object_set_new(answer, "store_ns", json_integer(res->image.speed.ns));
-	json_object_set_new(
-		answer, "pace",
-		json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "clone_ns",
-			  (json_int_t)p->clone_ns, "clone_pages", (json_int_t)p->clone_pages,
-			  "copy_permille", (json_int_t)p->copy_permille, "rest_ns",
-			  (json_int_t)p->rest_ns, "rounds", (json_int_t)p->rounds, "skip",
-			  (json_int_t)p->skip, "skipped", (json_int_t)p->skipped));
+	json_object_set_new(answer, "pace",
+			    json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "clone_ns",
+				      (json_int_t)p->clone_ns, "clone_pages",
+				      (json_int_t)p->clone_pages, "copy_permille",
+				      (json_int_t)p->copy_permille, "read_ns",
+				      (json_int_t)p->read_ns, "rest_ns", (json_int_t)p->rest_ns,
+				      "rounds", (json_int_t)p->rounds, "skip",
+				      (json_int_t)p->skip, "skipped", (json_int_t)p->skipped));
 }
 
 /* Older measurements count half as much each time. */
@@ -71,6 +72,7 @@ void keeper_tune_take(struct keeper *k, const json_t *answer)
 		.clone_ns = cpx_proto_int(p, "clone_ns", 0),
 		.clone_pages = (uint64_t)cpx_proto_int(p, "clone_pages", 0),
 		.copy_permille = cpx_proto_int(p, "copy_permille", 0),
+		.read_ns = cpx_proto_int(p, "read_ns", 0),
 		.rest_ns = cpx_proto_int(p, "rest_ns", 0),
 		.rounds = (uint32_t)cpx_proto_int(p, "rounds", 0),
 		.skip = (uint32_t)cpx_proto_int(p, "skip", 0),

@@ -5,6 +5,8 @@
  */
 #define COPY_PERMILLE 2000
 #define COPY_PERMILLE_MAX 20000
+/* Reading a page, until some were read. */
+#define READ_NS 1500
 /* Of fewer pages it is the fixed costs that would be measured. */
 #define COPY_PAGES_MIN 256
 
@@ -47,6 +49,8 @@ void cpx_pace_copied(struct cpx_pace *p, int64_t ns, uint64_t pages, int64_t rea
 {
 	double now;
 
+	if (read_ns > 0)
+		p->read_ns = read_ns;
 	if (pages < COPY_PAGES_MIN || ns <= 0 || read_ns <= 0)
 		return;
 	now = (double)ns / (double)pages / (double)read_ns * 1000;
@@ -83,6 +87,9 @@ int64_t cpx_pace_clone_ns(const struct cpx_pace *p, uint64_t resident_pages)
 int64_t cpx_pace_copy_ns(const struct cpx_pace *p, uint64_t pages, int64_t read_ns)
 {
 	int64_t by = p->copy_permille ? p->copy_permille : COPY_PERMILLE;
+
+	if (read_ns <= 0)
+		read_ns = p->read_ns ? p->read_ns : READ_NS;
 
 	return bounded((double)pages * (double)read_ns * (double)by / 1000);
 }

@@ -27,6 +27,7 @@ struct cpx_pace {
 	int64_t clone_ns; /* the last clone, of so many pages; 0: none yet */
 	uint64_t clone_pages;
 	int64_t copy_permille; /* copying in a pause by reading before it; 0: not known */
+	int64_t read_ns;       /* what reading a page took last; 0: none was read yet */
 	int64_t rest_ns;       /* of a pause, besides the snapshot */
 	uint32_t rounds;       /* of copying that paid last time; 0: none yet */
 	uint32_t skip;	       /* checkpoints for which there are none */
@@ -40,7 +41,7 @@ void cpx_pace_rounds_paid(struct cpx_pace *p, bool paid);
 
 /* A clone took @ns. */
 void cpx_pace_cloned(struct cpx_pace *p, int64_t ns, uint64_t resident_pages);
-/* @pages were copied in a pause in @ns; reading one took @read_ns before it. */
+/* @pages were copied in a pause in @ns; reading one took @read_ns before it, 0: none was. */
 void cpx_pace_copied(struct cpx_pace *p, int64_t ns, uint64_t pages, int64_t read_ns);
 /* A pause of @pause_ns, @snapshot_ns of them for the snapshot. */
 void cpx_pace_paused(struct cpx_pace *p, int64_t pause_ns, int64_t snapshot_ns);

@@ -43,6 +43,8 @@ static void copying_is_expected_to_take_what_reading_shows(void **state)
 	/* a few pages show only what is fixed */
 	cpx_pace_copied(&p, 50 * MS, 3, 500);
 	assert_in_range(cpx_pace_copy_ns(&p, 1000, 500), 1490 * 1000, 1510 * 1000);
+	/* where none was read before the pause, copying is not for nothing */
+	assert_true(cpx_pace_copy_ns(&p, 1000, 0) > 100 * 1000);
 	assert_true(cpx_pace_copy_ns(&p, UINT64_MAX, INT64_MAX) > 0);
 }
 
