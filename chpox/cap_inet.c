@@ -324,16 +324,30 @@ static int cap_lonely(struct cpx_cap *c, const struct cpx_ipc_seen *s, unsigned 
 
 #define DISCARD_PORT 9 /* RFC 863: nobody is there */
 
-/* The kernel has forgotten whom a broken connection was to: any address of this machine does.
+/*
+ * The kernel has forgotten whom a broken connection was to: any address of this machine does.
+ * Those of one listener have one address: each is to another port.
  */
 static int forge_peer(struct cpx_cap *c, struct cpx_rec_sock *rec, struct cpx_err *err)
 {
 	struct sockaddr_storage a;
+	unsigned port = DISCARD_PORT;
+	struct end mine, other;
 
+	if (!end_of(&rec->name, &mine))
+		return cpx_err_set(err, CPX_E_FORMAT, "socket %u has no address", rec->id);
+	for (const struct cpx_ipc_seen *s = cpx_ipc_of(c)->socks; s && s->rec != rec;
+	     s = s->next) {
+		const struct cpx_rec_sock *o = s->rec;
+
+		port += o->state == CPX_SOCK_BROKEN && is_inet(o) && end_of(&o->name, &other) &&
+			same_end(&mine, &other);
+	}
+	port += port >= mine.port && mine.port >= DISCARD_PORT;
 	memset(&a, 0, sizeof(a));
 	memcpy(&a, rec->name.p, rec->name.n < sizeof(a) ? rec->name.n : sizeof(a));
 	/* the port stands at the same place in IPv6 */
-	((struct sockaddr_in *)&a)->sin_port = htons(DISCARD_PORT);
+	((struct sockaddr_in *)&a)->sin_port = htons((uint16_t)port);
 	rec->peer_name = cpx_state_blob(c->st, &a, rec->name.n);
 	return rec->peer_name.p ? 0 : nomem(err);
 }

@@ -39,6 +39,27 @@ static int broken(const char *text)
 	return fd;
 }
 
+/* Two connections to one address, reset by those who made them. */
+static void served(int fds[2])
+{
+	struct linger now = { .l_onoff = 1 };
+	struct sockaddr_in a;
+	int l = listener(&a);
+
+	ST_SYS(listen(l, 2));
+	for (int i = 0; i < 2; i++) {
+		int client = ST_SYS(socket(AF_INET, SOCK_STREAM, 0));
+
+		ST_SYS(connect(client, (void *)&a, sizeof(a)));
+		fds[i] = ST_SYS(accept(l, NULL, NULL));
+		ST_EQ(write(client, "text", 4), 4);
+		ST_SYS(setsockopt(client, SOL_SOCKET, SO_LINGER, &now, sizeof(now)));
+		close(client);
+	}
+	close(l);
+	st_sleep_ms(20);
+}
+
 static int refused(void)
 {
 	struct sockaddr_in a;
@@ -61,7 +82,7 @@ static int error_of(int fd)
 
 int main(int argc, char **argv)
 {
-	int reset, behind, no, told;
+	int reset, behind, no, told, both[2];
 	struct pollfd pfd;
 	char b[8];
 
@@ -69,6 +90,7 @@ int main(int argc, char **argv)
 	reset = broken("");
 	behind = broken("data");
 	no = refused();
+	served(both);
 	told = broken("data");
 	ST_EQ(error_of(told), ECONNRESET);
 	st_wait();
@@ -81,6 +103,10 @@ int main(int argc, char **argv)
 	ST_EQ(recv(behind, b, sizeof(b), MSG_DONTWAIT), 4);
 	ST_EQ(recv(behind, b, sizeof(b), MSG_DONTWAIT), -1);
 	ST_EQ(errno, ECONNRESET);
+	for (int i = 0; i < 2; i++) {
+		ST_EQ(recv(both[i], b, sizeof(b), MSG_DONTWAIT), 4);
+		ST_EQ(error_of(both[i]), ECONNRESET);
+	}
 	ST_EQ(error_of(no), ECONNREFUSED);
 	ST_EQ(fcntl(no, F_GETFL) & O_NONBLOCK, O_NONBLOCK);
 	ST_EQ(error_of(told), 0);
