@@ -548,8 +548,7 @@ int cpx_rst_inet_late(struct cpx_rst *r, struct cpx_err *err)
 /* --- netlink
  * -------------------------------------------------------------------------------------- */
 
-static int fill_netlink(struct cpx_rst *r, const struct cpx_rec_sock *rec, int fd,
-			struct cpx_err *err)
+static int name_netlink(const struct cpx_rec_sock *rec, int fd, struct cpx_err *err)
 {
 	const struct sockaddr_nl *name = rec->name.p;
 
@@ -562,7 +561,21 @@ static int fill_netlink(struct cpx_rst *r, const struct cpx_rec_sock *rec, int f
 	for (uint32_t i = 0; i < rec->groups.n; i++)
 		if (set_int(fd, SOL_NETLINK, NETLINK_ADD_MEMBERSHIP, (int)rec->groups.v[i]))
 			return cpx_err_sys(err, errno, "netlink group %u", rec->groups.v[i]);
-	return cpx_sock_set_opts(r, rec->id, fd, err);
+	return 0;
+}
+
+static int fill_netlink(struct cpx_rst *r, const struct cpx_rec_sock *rec, int fd,
+			struct cpx_err *err)
+{
+	/* some groups are for root alone */
+	int rc = r->opts->trusted ? 0 : cpx_ipc_drop(r, err);
+
+	if (rc < 0)
+		return rc;
+	rc = name_netlink(rec, fd, err);
+	if (!r->opts->trusted)
+		cpx_ipc_undrop(r);
+	return rc < 0 ? rc : cpx_sock_set_opts(r, rec->id, fd, err);
 }
 
 int cpx_rst_netlink(struct cpx_rst *r, const struct cpx_rec_ofd *ofd, struct cpx_err *err)
