@@ -84,10 +84,10 @@ static bool parse_line(char *line, struct mnt *m)
 		if (!f[i])
 			return false;
 	}
-	save = NULL;
-	m->type = strtok_r(rest + 3, " ", &save);
-	m->source = strtok_r(NULL, " ", &save);
-	m->super = strtok_r(NULL, " ", &save);
+	rest += 3;
+	m->type = strsep(&rest, " ");
+	m->source = strsep(&rest, " "); /* may be empty */
+	m->super = strsep(&rest, " ");
 	if (!m->super || sscanf(f[2], "%u:%u", &major_nr, &minor_nr) != 2)
 		return false;
 	m->dev = makedev(major_nr, minor_nr);
@@ -109,10 +109,14 @@ static int table_read(int dirfd, const char *path, struct table *t, struct cpx_e
 	t->v = calloc(MOUNTS_MAX, sizeof(*t->v));
 	if (!t->v)
 		return nomem(err);
-	for (char *line = strtok_r(t->text, "\n", &save); line && t->n < MOUNTS_MAX;
-	     line = strtok_r(NULL, "\n", &save))
-		if (parse_line(line, &t->v[t->n]))
-			t->n++;
+	for (char *line = strtok_r(t->text, "\n", &save); line;
+	     line = strtok_r(NULL, "\n", &save)) {
+		if (t->n == MOUNTS_MAX || !parse_line(line, &t->v[t->n]))
+			return cpx_err_set(err, CPX_E_LIMIT,
+					   "a list of mounts that is too "
+					   "long or not understood");
+		t->n++;
+	}
 	return 0;
 }
 

@@ -206,16 +206,18 @@ static bool in_own_mount(const struct cpx_rst *r, const char *path)
 
 int cpx_rst_file_check(struct cpx_rst *r, struct cpx_rst_file *f, struct cpx_err *err)
 {
+	const struct cpx_rst_files *p = r->files_priv;
 	struct stat st;
 	int rc;
 
 	if (f->checked || (f->rec->flags & CPX_FILE_PROC))
 		return 0;
-	f->checked = true;
 	if (!f->rec->path || f->rec->path[0] != '/')
 		return cpx_err_set(err, CPX_E_FORMAT, "file record %u has no path", f->rec->id);
-	if (in_own_mount(r, f->rec->path))
+	/* when it stands, as all that is checked: cpx_rst_file_ready() */
+	if (p->job_root_fd < 0 && in_own_mount(r, f->rec->path))
 		return 0;
+	f->checked = true;
 	if (f->rec->rule == CPX_RULE_CODE)
 		return check_code(r, f, err);
 	if (f->rec->flags & CPX_FILE_UNLINKED)

@@ -610,6 +610,9 @@ int cpx_rst_file_ready(struct cpx_rst *r, struct cpx_rst_file *f, struct cpx_err
 		return make_named(r, f, err);
 	}
 	cpx_rst_file_where(r);
+	rc = cpx_rst_file_check(r, f, err);
+	if (rc < 0)
+		return rc;
 	if (f->path_fd >= 0 && (f->ours || f->in_job || p->job_root_fd < 0))
 		return 0;
 	if (f->path_fd < 0 && (f->rec->flags & CPX_FILE_LINKED) && find_by_handle(r, f))

@@ -214,16 +214,23 @@ static int fill(struct cpx_rst *r, const struct cpx_rst_task *root,
 	struct cpx_rec_file top_rec = {
 		.path = m->point, .mode = S_IFDIR | m->mode, .uid = m->uid, .gid = m->gid
 	};
-	CPX_AUTO_FREE char *path = NULL;
+	struct open_how how = { .flags = O_RDONLY | O_DIRECTORY | O_CLOEXEC,
+				.resolve = RESOLVE_IN_ROOT };
+	struct statx x;
+	char path[64];
 	int rc = 0;
 
-	if (asprintf(&path, "/proc/%d/root%s", root->pid, m->point) < 0) {
-		path = NULL;
-		return cpx_err_set(err, CPX_E_NOMEM, "no memory for mounts");
-	}
-	CPX_AUTO_FD top = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	/* an absolute link on the way leads from our root, not from the job's */
+	snprintf(path, sizeof(path), "/proc/%d/root", root->pid);
+	CPX_AUTO_FD in = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	CPX_AUTO_FD top =
+		in < 0 ? -1 : (int)syscall(SYS_openat2, in, m->point, &how, sizeof(how));
 	if (top < 0)
 		return cpx_err_sys(err, errno, "%s", m->point);
+	if (statx(top, "", AT_EMPTY_PATH, STATX_TYPE, &x) < 0 ||
+	    !(x.stx_attributes & STATX_ATTR_MOUNT_ROOT))
+		return cpx_err_set(err, CPX_E_CONFLICT, "%s is not what was mounted there",
+				   m->point);
 	cpx_state_each(r->st, mount_node, n)
 		if (rc == 0 && n->mount == m->id)
 			rc = make_node(r, n, top, err);
