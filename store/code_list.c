@@ -48,6 +48,9 @@ int cpx_code_list_add(struct cpx_store *s, const struct cpx_gen_id *id, const ui
 		rc = begin(s, id, err);
 	if (rc == 0)
 		rc = cpx_io_write(&s->list.file, sum, 32, s->list.len, err);
+	/* who collects on another node sees what the server has */
+	if (rc == 0)
+		rc = cpx_io_fsync(&s->list.file, err);
 	if (rc == 0)
 		s->list.len += 32;
 	return rc;

@@ -218,17 +218,18 @@ void cpx_store_committed(struct cpx_store *s)
 
 void cpx_store_drop_code(struct cpx_store *s)
 {
-	char name[CPX_NAME_MAX];
+	struct cpx_code_gc removed;
+	bool any;
 
 	cpx_code_list_end(s);
 	pthread_mutex_lock(&s->lock);
-	for (size_t i = 0; i < s->nfresh; i++) {
-		cpx_name_code(s->fresh[i], name);
-		cpx_io_unlink(&s->io, name, NULL);
-	}
+	any = s->nfresh > 0;
 	s->nfresh = 0;
 	s->cache->nknown = 0;
 	pthread_mutex_unlock(&s->lock);
+	/* others may have come to need them meanwhile */
+	if (any)
+		cpx_store_gc_code(s, false, &removed, NULL);
 	cpx_io_rmdir(&s->io, "code", NULL);
 }
 
