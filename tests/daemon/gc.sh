@@ -92,6 +92,6 @@ if as_alice test -x "$CHPOX_BUILD/chpox_ctl"; then
 	check "and collects all" ctl gc
 	check "also what is root's" test ! -e "$dead.0.p"
 fi
-like "a job that is not there" "$(ctl gc nobody 2>&1)" "nobody: there is no job 'nobody'"
+like "a job that is not there" "$(ctl gc nobody 2>&1)" "^chpox_ctl: there is no job 'nobody'$"
 like "is a failure" "$(ctl gc nobody --json 2>/dev/null)" '"error": "there is no job'
 finish

@@ -9,6 +9,15 @@ for f in /proc/self/fd/*; do
 	f=${f##*/}
 	[ "$f" -gt 2 ] && [ "$f" != 255 ] && eval "exec $f>&-"
 done
+# What a job has counted to; it is empty for a moment each time it is written.
+counted() {
+	local n='' i
+	for ((i = 0; i < 100; i++)); do
+		n=$(cat count)
+		[ -n "$n" ] && break
+	done
+	echo "${n:-0}"
+}
 top=$(mktemp -d "${TMPDIR:-/tmp}/cpx-files.XXXXXX") || exit 1
 pid=
 mem=
@@ -185,19 +194,19 @@ pid=$!
 disown
 sleep 0.5
 "$ctl" dump "$pid" --to "$w/img" >tool 2>&1 </dev/null || echo "# dump: $(cat tool)"
-was=$(cat count)
+was=$(counted)
 printf 'another' >new && mv new lib/libc.so.6
 printf 'another' >new && mv new sh
 bad=
 restore_job || bad=" not restored;"
 sleep 0.5
-[ "$(cat count)" -gt "$((was + 2))" ] || bad="$bad it does not go on: $was, $(cat count);"
+[ "$(counted)" -gt "$((was + 2))" ] || bad="$bad it does not go on: $was, $(counted);"
 want lib "$(cat lib/libc.so.6)" another
 pid=$(cat pidfile)
 "$ctl" dump "$pid" --to "$w/img2" >>tool 2>&1 </dev/null || bad="$bad no second dump;"
-was=$(cat count)
+was=$(counted)
 rm -rf img && mv img2 img
 restore_job || bad="$bad not restored again;"
 sleep 0.5
-[ "$(cat count)" -gt "$((was + 2))" ] || bad="$bad it does not go on again: $was, $(cat count);"
+[ "$(counted)" -gt "$((was + 2))" ] || bad="$bad it does not go on again: $was, $(counted);"
 verdict 'a program goes on with its own code after an upgrade of program and library'

@@ -202,8 +202,8 @@ static void fresh_code_can_be_dropped(void **state)
 	struct pages g = make_pages(8 * CPX_PAGE, 0);
 	struct cpx_err err = { 0 };
 	char *dir = make_dir(fast_base());
-	struct cpx_store *s = open_dir(dir);
-	const struct cpx_gen_id id = gen(9);
+	struct cpx_store *s = open_dir(dir), *beside = open_dir(dir);
+	const struct cpx_gen_id id = gen(9), its = gen(10);
 	uint8_t sha[32], other[32];
 	int exe = open("/proc/self/exe", O_RDONLY | O_CLOEXEC);
 	int libc = open("/bin/sh", O_RDONLY | O_CLOEXEC), got;
@@ -213,16 +213,19 @@ static void fresh_code_can_be_dropped(void **state)
 	OK(write_gen(s, 1, &g, NULL, NULL, &err));
 	OK(cpx_store_put_code(s, &id, exe, sha, &err));
 	OK(cpx_store_put_code(s, &id, libc, other, &err));
+	/* another writer has come to need what is there */
+	OK(cpx_store_put_code(beside, &its, libc, other, &err));
 	cpx_store_drop_code(s);
 	assert_int_equal(count_files(s, "code"), 1);
-	assert_int_equal(cpx_store_get_code(s, other, NULL, &err), CPX_E_NOENT);
-	got = cpx_store_get_code(s, sha, NULL, &err);
+	assert_int_equal(cpx_store_get_code(s, sha, NULL, &err), CPX_E_NOENT);
+	got = cpx_store_get_code(s, other, NULL, &err);
 	OK(got);
 	close(got);
-	OK(cpx_store_put_code(s, &id, libc, other, &err));
+	OK(cpx_store_put_code(s, &id, exe, sha, &err));
 	assert_int_equal(count_files(s, "code"), 2);
 	close(exe);
 	close(libc);
+	cpx_store_close(beside);
 	cpx_store_close(s);
 	remove_tree(dir);
 	free(g.p);
